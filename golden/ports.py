@@ -1,0 +1,131 @@
+"""Stream ports as data: the one description from which packing, RTL signatures and manifests are made.
+
+A stream carries beats of ``lanes`` equal lanes; a lane is one or more fields side by side, the first in the low bits.
+Lane 0 sits in the low bits of the beat, lanes are packed without gaps, and the beat is padded with zeros at the top to
+whole bytes::
+
+    tdata  | 0 pad | lane n-1 | ... | lane 1 | lane 0 |        lane  | field k | ... | field 0 |
+             MSB                                 LSB                                  LSB
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a lane.
+
+    ``format`` names the encoding: ``int<w>`` and ``uint<w>`` (two's complement and unsigned), ``fp16``, ``fp32``. Only
+    ``int<w>`` is signed in hardware; float formats travel as bit patterns.
+    """
+
+    name: str
+    width: int
+    format: str
+
+    @property
+    def signed(self) -> bool:
+        return self.format.startswith("int")
+
+
+@dataclass(frozen=True)
+class Beats:
+    """Beats of one stream: ``data`` is ``uint8[n, bytes]``, little-endian; ``last`` is ``bool[n]`` (tlast), all
+    ``False`` on a stream that carries none."""
+
+    data: NDArray[np.uint8]
+    last: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @staticmethod
+    def concatenate(parts: Sequence["Beats"]) -> "Beats":
+        return Beats(np.concatenate([p.data for p in parts]), np.concatenate([p.last for p in parts]))
+
+
+@dataclass(frozen=True)
+class StreamPort:
+    """One ready/valid stream of a unit: ``s_axis_<name>`` (``direction="in"``) or ``m_axis_<name>`` (``"out"``).
+
+    The names ``i`` and ``o`` stand for the only stream of a direction: ``s_axis`` and ``m_axis`` alone. ``last`` says what ``tlast`` ends ("tile", "vector"); empty where the stream carries no ``tlast``.
+    """
+
+    name: str
+    direction: str
+    lanes: int
+    fields: tuple[Field, ...]
+    last: str
+    doc: str
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the exported signals begin with."""
+        side = "s_axis" if self.direction == "in" else "m_axis"
+        return side if self.name in ("i", "o") else f"{side}_{self.name}"
+
+    @property
+    def lane_width(self) -> int:
+        return sum(f.width for f in self.fields)
+
+    @property
+    def width(self) -> int:
+        """Bits of a beat that carry data."""
+        return self.lanes * self.lane_width
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of ``tdata``."""
+        return (self.width + 7) // 8
+
+    def lsb(self, name: str) -> int:
+        """Position of a field inside its lane."""
+        at = 0
+        for f in self.fields:
+            if f.name == name:
+                return at
+            at += f.width
+        raise KeyError(name)
+
+    def pack(self, last: ArrayLike | None = None, **fields: ArrayLike) -> Beats:
+        """Beats from one integer array ``[n, lanes]`` per field (bit patterns; signed values in two's complement)."""
+        arrays = [(np.asarray(fields[f.name], dtype=np.int64), f.width) for f in self.fields]
+        n = len(arrays[0][0])
+        bits = np.zeros((n, self.bytes * 8), dtype=np.uint8)
+        lanes = bits[:, : self.width].reshape(n, self.lanes, self.lane_width)
+        at = 0
+        for a, w in arrays:
+            lanes[:, :, at : at + w] = (a.reshape(n, self.lanes)[:, :, None] >> np.arange(w)) & 1
+            at += w
+        flags = np.zeros(n, dtype=np.bool_) if last is None else np.asarray(last, dtype=np.bool_)
+        return Beats(np.packbits(bits, axis=1, bitorder="little"), flags)
+
+    def unpack(self, beats: Beats) -> dict[str, NDArray[np.int64]]:
+        """Inverse of :meth:`pack`: one ``int64[n, lanes]`` per field, sign-extended where the format is signed."""
+        n = len(beats)
+        bits = np.unpackbits(beats.data, axis=1, bitorder="little")[:, : self.width]
+        lanes = bits.reshape(n, self.lanes, self.lane_width)
+        out, at = {}, 0
+        for f in self.fields:
+            weights = np.int64(1) << np.arange(f.width, dtype=np.int64)
+            if f.signed:
+                weights[-1] = -weights[-1]
+            out[f.name] = lanes[:, :, at : at + f.width].astype(np.int64) @ weights
+            at += f.width
+        return out
+
+
+@dataclass(frozen=True)
+class StatusPort:
+    """A sticky status output ``sts_<name>``; ``causes[i]`` says what sets bit ``i``."""
+
+    name: str
+    causes: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        return len(self.causes)

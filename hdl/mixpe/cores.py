@@ -1,0 +1,81 @@
+"""Product cores: three ways to multiply an activation by a four-bit signed operand, behind one interface.
+
+A core is split where the array is: ``decode`` runs once per weight lane at the edge of the array, and what it returns
+travels down the column in place of the code; ``terms`` runs in every processing element and returns signed addends whose
+sum is the product, so that the element may put a register after the terms, after their sum, or nowhere.
+
+    core        decoded bits   terms in the element
+    shift_add   4              w0*x + w1*x<<1 + w2*x<<2 - w3*x<<3          (the paper's)
+    booth       6              d0*x + d1*x<<2, digits d in {-2..2}         (radix-4 signed digits)
+    multiply    4              w*x                                         (whatever synthesis makes of it)
+"""
+
+from amaranth.hdl import Cat, Mux, Value, signed
+from amaranth.hdl import Const as C
+
+
+class ShiftAdd:
+    """``w = -8*w3 + 4*w2 + 2*w1 + w0``: four gated, shifted copies of x."""
+
+    width = 4
+
+    @staticmethod
+    def decode(w: Value) -> Value:
+        return w.as_unsigned()
+
+    @staticmethod
+    def terms(x: Value, w: Value) -> list[Value]:
+        gated = [Mux(bit, x, C(0, x.shape())) for bit in w]
+        return [gated[0], gated[1] << 1, gated[2] << 2, -(gated[3] << 3)]
+
+
+class Booth:
+    """``w = d0 + 4*d1`` with ``d0 = w0 - 2*w1`` and ``d1 = w1 + w2 - 2*w3``; each digit as (negative, one, two)."""
+
+    width = 6
+
+    @staticmethod
+    def decode(w: Value) -> Value:
+        w0, w1, w2, w3 = w
+        d0 = Cat(w1, w0, w1 & ~w0)
+        d1 = Cat(w3 & ~(w2 & w1), w1 ^ w2, (w3 & ~w2 & ~w1) | (~w3 & w2 & w1))
+        return Cat(d0, d1)
+
+    @staticmethod
+    def terms(x: Value, w: Value) -> list[Value]:
+        out = []
+        for shift, (negative, one, two) in ((0, w[:3]), (2, w[3:])):
+            wide = len(x) + 1
+            multiple = (x.as_signed() & one.replicate(wide).as_signed()) | ((x << 1) & two.replicate(wide).as_signed())
+            # -t = ~t + 1; the carry is a term of its own, so that no adder is spent on it
+            flipped = multiple[:wide] ^ negative.replicate(wide)
+            out += [flipped.as_signed() << shift, Cat(C(0, shift), negative, C(0, 1)).as_signed()]
+        return out
+
+
+class Multiply:
+    """The operator ``*``: the baseline that synthesis is free to build as it likes."""
+
+    width = 4
+
+    @staticmethod
+    def decode(w: Value) -> Value:
+        return w.as_unsigned()
+
+    @staticmethod
+    def terms(x: Value, w: Value) -> list[Value]:
+        return [x * w.as_signed()]
+
+
+CORES = {"shift_add": ShiftAdd, "booth": Booth, "multiply": Multiply}
+
+
+def operand(code: Value, offset: int) -> Value:
+    """The signed four-bit operand of a code: ``code - 8`` is the code with its top bit flipped."""
+    flipped = Cat(code[:-1], ~code[-1]) if offset else code
+    return Value.cast(flipped).as_signed()
+
+
+def product_shape(act_bits: int) -> signed:
+    """Shape that holds every product exactly."""
+    return signed(act_bits + 4)

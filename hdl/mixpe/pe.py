@@ -1,0 +1,75 @@
+"""The MixPE processing element: exact multiply-accumulate of one group, nothing else."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.mixpe.formats import ACTS
+from golden.mixpe.pe import PESpec
+from hdl.arith.delay import delay
+from hdl.mixpe.cores import CORES, product_shape
+
+
+class PE(wiring.Component):
+    """Lock-step cell of the array: no handshake, the array around it adds one.
+
+    Each cycle takes an activation and a decoded weight and hands both on, one cycle later, to its neighbours::
+
+                 w_i
+                  |                     sum <- acc + x*w      where last ends a group,
+        x_i ---> [PE] ---> x_o          acc <- 0              and acc goes on from zero
+                  |
+                 w_o
+
+    A bubble is ``x = 0, last = 0``: it adds nothing, so no valid bit and no enable are needed.
+
+    Latency     ``spec.stages + 1`` cycles from the operands of the last product to ``sum``.
+    Throughput  one product per cycle; groups may follow one another without a gap, ``sum`` is held until the next.
+    Ranges      ``sum_width`` bits: no overflow for up to ``spec.group`` products.
+
+    Members
+    -------
+    x_i, x_o : activation; w_i, w_o : decoded weight; last_i, last_o : ends a group; sum : the last group's sum.
+    """
+
+    kind = "pe"
+
+    def __init__(self, spec: PESpec):
+        self.spec = spec
+        self._x_shape = signed(ACTS[spec.act].bits)
+        w_shape = CORES[spec.core].width
+        super().__init__(
+            {
+                "x_i": In(self._x_shape),
+                "w_i": In(w_shape),
+                "last_i": In(1),
+                "x_o": Out(self._x_shape),
+                "w_o": Out(w_shape),
+                "last_o": Out(1),
+                "sum": Out(signed(spec.sum_width)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.d.sync += [self.x_o.eq(self.x_i), self.w_o.eq(self.w_i), self.last_o.eq(self.last_i)]
+
+        terms = CORES[self.spec.core].terms(self.x_o, self.w_o)
+        last = self.last_o
+        if self.spec.stages == 3:
+            terms, last = [delay(m, t, 1, "term") for t in terms], delay(m, last, 1, "last_term")
+        if self.spec.stages >= 2:
+            product = Signal(product_shape(len(self.x_o)))
+            m.d.sync += product.eq(sum(terms))
+            terms, last = [product], delay(m, last, 1, "last_product")
+
+        acc = Signal.like(self.sum)
+        total = Signal.like(self.sum)
+        m.d.comb += total.eq(sum(terms, acc))
+        m.d.sync += acc.eq(Mux(last, 0, total))
+        with m.If(last):
+            m.d.sync += self.sum.eq(total)
+        return m
+

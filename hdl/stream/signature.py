@@ -1,0 +1,27 @@
+"""How a :class:`golden.ports.StreamPort` looks inside: the payload layout and the ready/valid signature."""
+
+from typing import Any
+
+from amaranth.hdl import signed, unsigned
+from amaranth.lib import data, stream
+
+from golden.ports import Field, StreamPort
+
+
+def field_shape(field: Field) -> Any:
+    return signed(field.width) if field.signed else unsigned(field.width)
+
+
+def lane_shape(port: StreamPort) -> Any:
+    """The field itself where a lane has one field, else a struct of all fields."""
+    if len(port.fields) == 1:
+        return field_shape(port.fields[0])
+    return data.StructLayout({f.name: field_shape(f) for f in port.fields})
+
+
+def stream_signature(port: StreamPort) -> stream.Signature:
+    """Payload ``data`` (an array of lanes) and, where the port carries ``tlast``, ``last``."""
+    members: dict[str, Any] = {"data": data.ArrayLayout(lane_shape(port), port.lanes)}
+    if port.last:
+        members["last"] = 1
+    return stream.Signature(data.StructLayout(members))
