@@ -1,0 +1,62 @@
+"""AXI4-Stream on the outside: the flat ports of an exported module around streams with structured payloads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from amaranth.hdl import Module, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.ports import StatusPort, StreamPort
+
+
+class AxiStreamShell(wiring.Component):
+    """``inner`` with AXI4-Stream ports: wires only, no latency.
+
+    ``inner`` has one stream per port, under the port's name and with its :func:`hdl.stream.signature.stream_signature`,
+    and an output ``sts_<name>`` per status port. It becomes the submodule ``core``.
+
+    Members
+    -------
+    ``<prefix>_tdata`` (whole bytes: the lanes in the low bits, the rest 0 on outputs and ignored on inputs),
+    ``<prefix>_tvalid``, ``<prefix>_tready`` and, where the port has one, ``<prefix>_tlast`` for each port in order;
+    ``sts_<name>`` for each status port.
+    """
+
+    def __init__(self, inner: wiring.Component, ports: Sequence[StreamPort], status: Sequence[StatusPort] = ()):
+        self._inner = inner
+        self._ports = tuple(ports)
+        self._status = tuple(status)
+        members = {}
+        for port in ports:
+            forward, back = (In, Out) if port.direction == "in" else (Out, In)
+            members[f"{port.prefix}_tdata"] = forward(8 * port.bytes)
+            members[f"{port.prefix}_tvalid"] = forward(1)
+            members[f"{port.prefix}_tready"] = back(1)
+            if port.last:
+                members[f"{port.prefix}_tlast"] = forward(1)
+        members |= {f"sts_{s.name}": Out(s.width) for s in status}
+        super().__init__(members)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.core = core = self._inner
+        for port in self._ports:
+            inside = getattr(core, port.name)
+            data = Value.cast(inside.payload.data)
+            pairs = [
+                (getattr(self, f"{port.prefix}_tdata"), data),
+                (getattr(self, f"{port.prefix}_tvalid"), inside.valid),
+            ]
+            if port.last:
+                pairs.append((getattr(self, f"{port.prefix}_tlast"), inside.payload.last))
+            ready = getattr(self, f"{port.prefix}_tready")
+            if port.direction == "in":
+                m.d.comb += [signal.eq(outside[: len(signal)]) for outside, signal in pairs]
+                m.d.comb += ready.eq(inside.ready)
+            else:
+                m.d.comb += [outside.eq(signal) for outside, signal in pairs]
+                m.d.comb += inside.ready.eq(ready)
+        for s in self._status:
+            m.d.comb += getattr(self, f"sts_{s.name}").eq(getattr(core, f"sts_{s.name}"))
+        return m
