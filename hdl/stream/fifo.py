@@ -1,0 +1,50 @@
+"""First-in first-out queue between two streams."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Shape, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from golden.spec import SpecError
+
+
+class StreamFIFO(wiring.Component):
+    """A queue of ``depth`` items in a memory with asynchronous read (LUT RAM on an FPGA).
+
+    Latency     1 cycle from an accepted item to the same item at ``o`` of an empty queue.
+    Throughput  one item per cycle for ``depth`` of 2 or more, one item in two cycles for 1; ``i`` is refused only while
+                ``depth`` items are queued, also in a cycle that takes one.
+
+    ``SpecError`` if ``depth`` is less than 1.
+
+    Members
+    -------
+    i : In(stream of shape); o : Out(stream of shape).
+    """
+
+    kind = "fifo"
+    latency = 1
+
+    def __init__(self, shape: Any, depth: int):
+        if depth < 1:
+            raise SpecError(f"depth must be at least 1, not {depth}")
+        self.shape = shape
+        self.depth = depth
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        # A memory of one word would have an address of no bits; of depth 1 the buffered kind is a plain register.
+        kind = SyncFIFO if self.depth > 1 else SyncFIFOBuffered
+        m.submodules.queue = queue = kind(width=Shape.cast(self.shape).width, depth=self.depth)
+        m.d.comb += [
+            queue.w_data.eq(Value.cast(self.i.payload)),
+            queue.w_en.eq(self.i.valid),
+            self.i.ready.eq(queue.w_rdy),
+            Value.cast(self.o.payload).eq(queue.r_data),
+            self.o.valid.eq(queue.r_rdy),
+            queue.r_en.eq(self.o.ready),
+        ]
+        return m

@@ -1,0 +1,44 @@
+"""Skid buffer: cuts every combinational path of a stream."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Shape, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class Skid(wiring.Component):
+    """Two places between ``i`` and ``o``; payload, ``valid`` and ``ready`` all come out of registers.
+
+    Latency     1 cycle from an accepted item to the same item at ``o``.
+    Throughput  one item per cycle; ``i`` is refused only while both places are taken.
+
+    Members
+    -------
+    i : In(stream of shape); o : Out(stream of shape).
+    """
+
+    kind = "skid"
+    latency = 1
+
+    def __init__(self, shape: Any):
+        self.shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        width = Shape.cast(self.shape).width
+        first = Signal(width, reset_less=True)
+        second = Signal(width, reset_less=True)
+        full = Signal()
+
+        m.d.comb += [self.i.ready.eq(~full), Value.cast(self.o.payload).eq(first)]
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += [self.o.valid.eq(self.i.valid | full), full.eq(0)]
+            with m.If(full):
+                m.d.sync += first.eq(second)
+            with m.Else():
+                m.d.sync += first.eq(Value.cast(self.i.payload))
+        with m.Elif(self.i.valid & self.i.ready):
+            m.d.sync += [full.eq(1), second.eq(Value.cast(self.i.payload))]
+        return m
