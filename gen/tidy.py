@@ -1,0 +1,79 @@
+"""The text pass between Yosys and the product: plain names, ports in declared order, one declaration per port.
+
+Yosys writes names that need escapes (``\\pe.core ``, ``\\$12 ``) and module headers without directions. What comes out
+here has plain identifiers only: a name loses what is not a letter, digit or underscore, and gets a number where it would
+clash; a nameless value becomes ``_1``, ``_2``, ...
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+_ESCAPED = re.compile(r"\\\S+ ")
+_ID = r"(?:\\\S+ |[A-Za-z_][\w$]*)"
+_MODULE = re.compile(rf"^module ({_ID})\s*\((.*?)\);\n(.*?)^endmodule\n", re.M | re.S)
+_PORT = re.compile(rf"^  (input|output) ((?:\[\d+:0\] )?)({_ID});\n  (wire|reg) \2\3( = [^;]+)?;\n", re.M)
+_INSTANCE = re.compile(rf"^  ({_ID})\s*({_ID})\s*\(\n((?:    \..*\n)*)  \);\n", re.M)
+_CONNECTION = re.compile(rf"^    \.({_ID})\s*\(", re.M)
+_ATTRIBUTE = re.compile(r"^ *\(\* init = .* \*\)\n", re.M)
+
+
+class Names:
+    """Plain, distinct names for the escaped identifiers of one name space."""
+
+    def __init__(self, text: str = ""):
+        self._taken = set(re.findall(r"[A-Za-z_]\w*", _ESCAPED.sub(" ", text)))
+        self._given: dict[str, str] = {}
+
+    def __getitem__(self, written: str) -> str:
+        if not written.startswith("\\"):
+            return written
+        if written not in self._given:
+            self._given[written] = self._invent(written[1:-1])
+            self._taken.add(self._given[written])
+        return self._given[written]
+
+    def apply(self, text: str) -> str:
+        return _ESCAPED.sub(lambda m: self[m[0]], text)
+
+    def _invent(self, name: str) -> str:
+        stem, dollar, _ = name.partition("$")
+        base = re.sub(r"\W+", "_", stem).strip("_")
+        if base[:1].isdigit():
+            base = f"_{base}"
+        if not dollar and base not in self._taken:
+            # escaped though plain: a word that Verilog reserves
+            return f"{base}_" if base == name else base
+        number = 1
+        while f"{base}_{number}" in self._taken:
+            number += 1
+        return f"{base}_{number}"
+
+
+def tidy(verilog: str, order: Mapping[str, Sequence[str]]) -> list[str]:
+    """The modules of Yosys' text, in its order. ``order`` lists the ports of the modules that declare an order; the
+    others get clock and reset, inputs, outputs, each by name."""
+    found = _MODULE.findall(verilog)
+    modules = Names(" ".join(name for name, _, _ in found))
+    scopes = {}
+    for name, header, body in found:
+        scopes[name] = Names(body)
+        scopes[name].apply(header)  # ports choose first: other modules refer to them
+    return [_module(modules, scopes, order.get(name), name, body) for name, _, body in found]
+
+
+def _module(modules: Names, scopes: Mapping[str, Names], order: Sequence[str] | None, name: str, body: str) -> str:
+    scope = scopes[name]
+
+    def instance(m: re.Match[str]) -> str:
+        ports = scopes.get(m[1], Names())
+        connections = _CONNECTION.sub(lambda c: f"    .{ports[c[1]]}(", m[3])
+        return f"  {modules[m[1]]} {scope[m[2]]} (\n{connections}  );\n"
+
+    body = scope.apply(_INSTANCE.sub(instance, _ATTRIBUTE.sub("", body)))
+    ports = {m[3]: m for m in _PORT.finditer(body)}
+    if order is None:
+        order = sorted(ports, key=lambda p: (p not in ("clk", "rst"), ports[p][1], p))
+    width = max(len(m[2]) for m in ports.values())
+    lines = [f"  {m[1]:6} {m[4]:4} {m[2]:>{width}}{m[3]}{m[5] or ''}" for m in (ports[p] for p in order)]
+    header = ",\n".join(lines)
+    return f"module {modules[name]} (\n{header}\n);\n{_PORT.sub('', body)}endmodule\n"
