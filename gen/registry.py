@@ -18,8 +18,8 @@ from hdl.mixpe.pe_stream import PEStream
 class Unit:
     """A unit: its specification, its hardware, and the configurations that are worth a name.
 
-    ``component(spec)`` has one stream per ``spec.ports`` and one ``sts_<name>`` output per ``spec.status``. Every preset
-    is exported, linted and benched by the tests. ``status`` says how far the unit's verification has come.
+    ``component(spec)`` has one stream per ``spec.ports`` and one ``sts_<name>`` output per ``spec.status``. Every
+    preset is exported, linted and benched by the tests. ``status`` says how far the unit's verification has come.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """The text pass between Yosys and the product: plain names, ports in declared order, one declaration per port.
 
 Yosys writes names that need escapes (``\\pe.core ``, ``\\$12 ``) and module headers without directions. What comes out
-here has plain identifiers only: a name loses what is not a letter, digit or underscore, and gets a number where it would
-clash; a nameless value becomes ``_1``, ``_2``, ...
+here has plain identifiers only: a name loses what is not a letter, digit or underscore, and gets a number where it
+would clash; a nameless value becomes ``_1``, ``_2``, ...
 """
 
 import re
@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 _ESCAPED = re.compile(r"\\\S+ ")
 _ID = r"(?:\\\S+ |[A-Za-z_][\w$]*)"
-_MODULE = re.compile(rf"^module ({_ID})\s*\((.*?)\);\n(.*?)^endmodule\n", re.M | re.S)
-_PORT = re.compile(rf"^  (input|output) ((?:\[\d+:0\] )?)({_ID});\n  (wire|reg) \2\3( = [^;]+)?;\n", re.M)
-_INSTANCE = re.compile(rf"^  ({_ID})\s*({_ID})\s*\(\n((?:    \..*\n)*)  \);\n", re.M)
-_CONNECTION = re.compile(rf"^    \.({_ID})\s*\(", re.M)
-_ATTRIBUTE = re.compile(r"^ *\(\* init = .* \*\)\n", re.M)
+_MODULE = re.compile(rf"^module ({_ID})\s*\((.*?)\);\n(.*?)^endmodule\n", re.MULTILINE | re.DOTALL)
+_PORT = re.compile(rf"^  (input|output) ((?:\[\d+:0\] )?)({_ID});\n  (wire|reg) \2\3( = [^;]+)?;\n", re.MULTILINE)
+_INSTANCE = re.compile(rf"^  ({_ID})\s*({_ID})\s*\(\n((?:    \..*\n)*)  \);\n", re.MULTILINE)
+_CONNECTION = re.compile(rf"^    \.({_ID})\s*\(", re.MULTILINE)
+_ATTRIBUTE = re.compile(r"^ *\(\* init = .* \*\)\n", re.MULTILINE)
 
 
 class Names:
@@ -50,9 +50,9 @@ class Names:
 
 
 def tidy(verilog: str, order: Mapping[str, Sequence[str]]) -> list[str]:
-    """The modules of Yosys' text, in its order. ``order`` lists the ports of the modules that declare an order; the
+    """The modules of Yosys' text, sorted by name. ``order`` lists the ports of the modules that declare an order; the
     others get clock and reset, inputs, outputs, each by name."""
-    found = _MODULE.findall(verilog)
+    found = sorted(_MODULE.findall(verilog), key=lambda m: m[0].strip("\\ "))
     modules = Names(" ".join(name for name, _, _ in found))
     scopes = {}
     for name, header, body in found:

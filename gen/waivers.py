@@ -21,6 +21,7 @@ WAIVERS = (
     ),
     Waiver("UNUSEDSIGNAL", "*'clk'*", "every kind of block has a clock port, used or not"),
     Waiver("UNUSEDSIGNAL", "*'rst'*", "every kind of block has a reset port, used or not"),
+    Waiver("VARHIDDEN", "Declaration of signal hides*: '?'*", "multiplexers are functions of a, b and s"),
     Waiver("WIDTHEXPAND", "*SIGNED*generates*", "$signed operands are extended with their sign, as meant"),
     Waiver("WIDTHEXPAND", "*CONST*generates*", "constants are written without their leading zeros"),
 )

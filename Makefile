@@ -1,0 +1,48 @@
+# Needs Python 3.11 or later, g++, make and perl; everything else is installed into .venv by pip.
+#   make demo      Verilog for a MixPE layer, a real model's matrix through it, a report
+#   make test      every check: lint, types, layering, golden models, RTL benches, proofs
+#   make test-all  the same with what takes long
+#   make bench     speed of the golden models and of both simulators
+#   make clean     removes what was built, not .venv
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+export PATH := $(abspath $(BIN)):$(PATH)
+# Two pytest workers share the machine; threads of NumPy's own would only get in their way.
+export OPENBLAS_NUM_THREADS := 1
+
+.PHONY: setup demo test test-all bench check clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all]'
+	touch $@
+
+demo: $(READY)
+	senbazuru gen mixpe --preset square --output build/demo
+	senbazuru run
+
+check: $(READY)
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+
+test: check
+	mkdir -p build
+	pytest -n 2 -m "not slow" --junitxml=build/test.xml
+
+test-all: check
+	mkdir -p build
+	pytest -n 2 --junitxml=build/test.xml
+
+bench: $(READY)
+	$(BIN)/python -m scripts.bench
+
+clean:
+	rm -rf build .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

