@@ -1,6 +1,9 @@
 """Operand formats of MixPE: what a weight code means, and the signed operand that the processing element sees."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,13 @@ class ActFormat:
 
 
 ACTS = {f.name: f for f in (ActFormat("int8", 8, -128, 127),)}
+
+
+FLOATS: dict[str, type[np.floating[Any]]] = {"fp16": np.float16, "fp32": np.float32}
+"""Formats of weight scales and minima."""
+
+EXPONENTS = (-16, 15)
+"""Range of the exponent of a power-of-two activation scale."""
 
 
 def signed_bits(low: int, high: int) -> int:

@@ -19,9 +19,14 @@ def lane_shape(port: StreamPort) -> Any:
     return data.StructLayout({f.name: field_shape(f) for f in port.fields})
 
 
-def stream_signature(port: StreamPort) -> stream.Signature:
-    """Payload ``data`` (an array of lanes) and, where the port carries ``tlast``, ``last``."""
+def payload_layout(port: StreamPort) -> data.StructLayout:
+    """``data`` (an array of lanes) and, where the port carries ``tlast``, ``last``."""
     members: dict[str, Any] = {"data": data.ArrayLayout(lane_shape(port), port.lanes)}
     if port.last:
         members["last"] = 1
-    return stream.Signature(data.StructLayout(members))
+    return data.StructLayout(members)
+
+
+def stream_signature(port: StreamPort) -> stream.Signature:
+    """Ready/valid stream of :func:`payload_layout`."""
+    return stream.Signature(payload_layout(port))

@@ -1,0 +1,289 @@
+"""The GEMM engine ``mixpe``: specification, stream layout and bit-true model."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden.mixpe import model, schedule
+from golden.mixpe.formats import ACTS, EXPONENTS, FLOATS, WEIGHTS, ActFormat, WeightFormat, signed_bits, sum_range
+from golden.mixpe.job import Gemm
+from golden.mixpe.pe import CORES, PESpec
+from golden.ports import Beats, Field, StatusPort, StreamPort
+from golden.spec import SpecError, UnitSpec, param
+
+class MixPESpec(UnitSpec):
+    """Mixed-precision GEMM engine: a systolic array of MixPE elements, dequantised once per group.
+
+    Formula     ``A[m,n,g] = sum over k in g of q[k,n]*x[m,k]``, ``S[m,g] = sum over k in g of x[m,k]``, both exact;
+                ``y[m,n] = x_scale[m] * sum over g of scale[g,n]*(A - zero[g,n]*S)``, for ``uint4_min`` of
+                ``scale[g,n]*A + min[g,n]*S``.
+    Rounding    ``accumulate=exact``: the sum over groups is an exact integer (grid 2^-24, 2^-40 with power-of-two
+                activation scales), rounded once to FP32, then multiplied by the token's scale with one rounding.
+                ``accumulate=fp32``: A and S to FP32, then every product and sum rounded to FP32, groups ascending,
+                ``acc = acc + (scale*A + min*S)`` from +0. Always to nearest even, subnormals included. Powers of two are
+                exact factors of A and S and replace the token's scale.
+                NaN and infinity follow IEEE 754; every NaN leaves as 0x7FC00000.
+    Handshake   AXI4-Stream. ``act``: one step's R activations; ``wgt``: the same step's C codes; both mark a tile's last
+                step with tlast. ``par``: one beat per group, column c's parameters in lane c. ``scl``: the tokens' scales,
+                one beat per tile (one per group with powers of two). A tile is R x C results over any number of steps up
+                to ``k_max``; the last group of a tile may be short. Tiles follow one another without a gap; activations
+                are streamed again for each tile of columns. Results leave row-major, ``words`` per beat, tlast on a
+                tile's last beat.
+    Latency     ``latency`` cycles from the step that ends a tile to its first result beat, ``cycles(job)`` for all.
+    Throughput  one step per cycle. A group's period is max(its length, ceil(R*C/lanes), the recurrence of the
+                cross-group adder); with groups no shorter than that, and results that leave in the tile's time, one tile
+                every K cycles.
+    Ranges      accumulator widths are derived: no overflow for tiles of up to ``k_max`` steps.
+    Status      ``sts_error`` bit 0: tlast of act and wgt disagreed (the tile ended at the earlier one); bit 1: a tile
+                longer than ``k_max`` (its results are undefined). Sticky until reset; the streams go on.
+    Source      MixPE (arXiv 2411.16158): dequantisation after the group sum, shift-and-add products. The minimum is that
+                of the Q4_1 file format.
+    Not done    code -8 of ``int4_sym`` is outside the contract; no bias, no other output format than FP32.
+    """
+
+    unit: ClassVar[str] = "mixpe"
+
+    weight: str = param("uint4_min", "weight format", choices=tuple(WEIGHTS))
+    act: str = param("int8", "activation format", choices=tuple(ACTS))
+    rows: int = param(16, "rows of the array: tokens of a tile", low=1, high=64)
+    cols: int = param(16, "columns of the array: output channels of a tile", low=1, high=64)
+    group: int = param(32, "steps that share a scale, 16 to 256; 0: one scale per channel", low=0, high=256)
+    k_max: int = param(4096, "largest number of steps of a tile; sets the accumulator widths", low=1, high=65536)
+    scale: str = param("fp16", "format of weight scales and minima", choices=tuple(FLOATS))
+    accumulate: str | None = param(
+        None, "sum over groups: exact (derived where scale is fp16) or fp32", choices=("exact", "fp32")
+    )
+    act_scale: str = param(
+        "token", "activation scale: FP32 per token, or power of two per token and group", choices=("token", "pow2")
+    )
+    core: str = param("shift_add", "product core", choices=CORES)
+    stages: int = param(
+        1, "register stages from operands to sum: 1 none between, 2 product, 3 terms and product", low=1, high=3
+    )
+    dataflow: str = param("output_stationary", "what stays in the array", choices=("output_stationary",))
+    lanes: int | None = param(
+        None, "dequantiser lanes; derived: the fewest that drain a group in its own time", low=1, high=4096
+    )
+    words: int | None = param(
+        None, "result words per output beat; derived: at least 4 and no fewer than lanes", low=1, high=4096
+    )
+
+    def _derive(self) -> dict[str, Any]:
+        options = schedule.grids(self.rows, self.cols)
+        derived: dict[str, Any] = {"accumulate": "exact" if self.scale == "fp16" else "fp32"}
+        if self.group:
+            derived["lanes"] = next(n for n in options if n * self.group >= self.rows * self.cols)
+        lanes = self.lanes or derived.get("lanes")
+        if lanes in options:
+            words = schedule.words_options(options[lanes])
+            derived["words"] = next((w for w in words if w >= max(4, lanes)), words[-1])
+        return derived
+
+    def _check(self) -> None:
+        if 0 < self.group < 16:
+            raise SpecError(f"group must be 0 or an integer between 16 and 256, not {self.group}")
+        if self.scale == "fp32" and self.accumulate == "exact":
+            raise SpecError("accumulate must be fp32 where scale is fp32, not 'exact'")
+        options = schedule.grids(self.rows, self.cols)
+        shape = f"a {self.rows} x {self.cols} array"
+        if self.lanes is None:
+            raise SpecError(f"lanes must be given where group is 0; {shape} can have {_listed(options)}")
+        if self.lanes not in options:
+            raise SpecError(f"lanes must be one of {_listed(options)} for {shape}, not {self.lanes}")
+        words = schedule.words_options(self.grid)
+        if self.words not in words:
+            raise SpecError(f"words must be one of {_listed(words)} for {shape} with {self.lanes} lanes, not {self.words}")
+
+    # --- formats and widths ---
+
+    @property
+    def weight_format(self) -> WeightFormat:
+        return WEIGHTS[self.weight]
+
+    @property
+    def act_format(self) -> ActFormat:
+        return ACTS[self.act]
+
+    @property
+    def length(self) -> int:
+        """Steps of the longest group."""
+        return min(self.group or self.k_max, self.k_max)
+
+    @property
+    def pe(self) -> PESpec:
+        """The processing element of this engine."""
+        return PESpec(weight=self.weight, act=self.act, group=self.length, core=self.core, stages=self.stages)
+
+    @property
+    def row_sum_width(self) -> int:
+        """Bits of S, a group's sum of activations."""
+        return signed_bits(self.length * self.act_format.low, self.length * self.act_format.high)
+
+    @property
+    def corrected_width(self) -> int:
+        """Bits of the integer that the scale multiplies: A with the zero point's share taken off, or of codes 0..15."""
+        f = self.weight_format
+        reach = {"none": f.operands, "zero": (f.low - f.high, f.high - f.low), "min": (f.low, f.high)}[f.correction]
+        return signed_bits(*sum_range(reach, (self.act_format.low, self.act_format.high), self.length))
+
+    @property
+    def grid_exponent(self) -> int:
+        """The exact sum over groups is an integer times two to this."""
+        return -24 + (EXPONENTS[0] if self.act_scale == "pow2" else 0)
+
+    @property
+    def total_width(self) -> int:
+        """Bits of the exact sum over groups."""
+        f = self.weight_format
+        reach = {"none": f.operands, "zero": (f.low - f.high, f.high - f.low), "min": (f.low, f.high)}[f.correction]
+        per_step = max(abs(v) for v in sum_range(reach, (self.act_format.low, self.act_format.high), 1))
+        if f.correction == "min":
+            per_step += -self.act_format.low
+        largest = 2047 << 29  # 65504 on the grid of 2**-24
+        if self.act_scale == "pow2":
+            largest <<= EXPONENTS[1] - EXPONENTS[0]
+        return signed_bits(-largest * per_step * self.k_max, largest * per_step * self.k_max)
+
+    # --- time ---
+
+    @property
+    def grid(self) -> schedule.Grid:
+        assert self.lanes
+        return schedule.grids(self.rows, self.cols)[self.lanes]
+
+    @property
+    def dequant_latency(self) -> int:
+        """Cycles through the dequantiser: correction 1; then exact: multiply 1, shift 1, add 1, accumulate 1, magnitude 1
+        and rounding; or fp32: magnitude 1, rounding, multiply, (add the minimum's share,) accumulate."""
+        if self.accumulate == "exact":
+            return 6 + schedule.ROUND
+        add_min = schedule.ADD if self.weight_format.correction == "min" else 0
+        return 2 + schedule.ROUND + schedule.MULTIPLY + add_min + schedule.ADD
+
+    @property
+    def timing(self) -> schedule.Timing:
+        """A lane reads a sum in two cycles (row, lane), dequantises, and multiplies by the token's scale."""
+        scaled = schedule.MULTIPLY if self.act_scale == "token" else 0
+        recurrence = 2 if self.accumulate == "exact" else schedule.ADD + 2
+        lane_depth = 2 + self.dequant_latency + scaled
+        assert self.words
+        return schedule.Timing(self.grid, self.stages, lane_depth, recurrence, self.words)
+
+    @property
+    def latency(self) -> int:
+        return 2 * schedule.SKID + self.timing.first
+
+    def figures(self) -> dict[str, int | float]:
+        t = self.timing
+        return {
+            "latency": self.latency,
+            "macs_per_cycle": self.rows * self.cols,
+            "group_period_min": t.period,
+            "tile_beats": t.beats,
+            "tiles_under_way": t.tiles,
+            "cycles_16_tiles_k576": t.cycles([576] * 16, self.group),
+        }
+
+    def cycles(self, *jobs: Gemm) -> int:
+        lengths = [job.shape[1] for job in jobs for _ in _tiles(self, job)]
+        return self.timing.cycles(lengths, self.group)
+
+    # --- arithmetic ---
+
+    def compute(self, job: Gemm) -> NDArray[np.float32]:
+        return model.compute(self, job)
+
+    # --- streams ---
+
+    @property
+    def ports(self) -> tuple[StreamPort, ...]:
+        f, x = self.weight_format, self.act_format
+        bits = FLOATS[self.scale]().itemsize * 8
+        par = [Field("scale", bits, self.scale)]
+        if f.correction == "zero":
+            par.append(Field("zero", f.bits, f.code_format))
+        elif f.correction == "min":
+            par.append(Field("min", bits, self.scale))
+        if self.act_scale == "token":
+            scl, doc = Field("scale", 32, "fp32"), "one beat per tile: the tokens' scales"
+        else:
+            scl, doc = Field("exponent", 5, "int5"), "one beat per group: exponents of the tokens' powers of two"
+        assert self.words
+        return (
+            StreamPort("act", "in", self.rows, (Field("x", x.bits, x.name),), "tile", "one step's activations"),
+            StreamPort("wgt", "in", self.cols, (Field("q", f.bits, f.code_format),), "tile", "one step's weight codes"),
+            StreamPort("par", "in", self.cols, tuple(par), "", "one beat per group: the columns' parameters"),
+            StreamPort("scl", "in", self.rows, (scl,), "", doc),
+            StreamPort("o", "out", self.words, (Field("y", 32, "fp32"),), "tile", "results, row-major"),
+        )
+
+    @property
+    def status(self) -> tuple[StatusPort, ...]:
+        return (StatusPort("error", ("tlast of act and wgt disagreed", "a tile was longer than k_max")),)
+
+    def inputs(self, job: Gemm) -> dict[str, Beats]:
+        model.check(self, job)
+        act, wgt, par, scl, _ = self.ports
+        k = job.shape[1]
+        last = np.arange(k) == k - 1
+        scale, extra = _bits(job.scale), None if job.extra is None else _bits(job.extra)
+        beats: dict[str, list[Beats]] = {"act": [], "wgt": [], "par": [], "scl": []}
+        for m, n in _tiles(self, job):
+            beats["act"].append(act.pack(x=_pad(job.x[m].T, self.rows), last=last))
+            beats["wgt"].append(wgt.pack(q=_pad(job.w[:, n], self.cols), last=last))
+            fields = {"scale": _pad(scale[:, n], self.cols)}
+            if extra is not None:
+                fields[par.fields[1].name] = _pad(extra[:, n], self.cols)
+            beats["par"].append(par.pack(**fields))
+            tokens = _bits(job.x_scale[m]).reshape(len(job.x[m]), -1).T
+            beats["scl"].append(scl.pack(**{scl.fields[0].name: _pad(tokens, self.rows)}))
+        return {name: Beats.concatenate(parts) for name, parts in beats.items()}
+
+    def outputs(self, job: Gemm, result: NDArray[np.float32]) -> dict[str, Beats]:
+        port, t = self.ports[-1], self.timing
+        last = np.arange(t.beats) == t.beats - 1
+        edge = model.padding(self, job, result)
+        parts = []
+        for m, n in _tiles(self, job):
+            tile = _edge_pad(edge[m.start : m.stop + 1, n.start : n.stop + 1], self.rows, self.cols)
+            parts.append(port.pack(y=tile.view(np.uint32).reshape(t.beats, self.words), last=last))
+        return {"o": Beats.concatenate(parts)}
+
+    def result(self, job: Gemm, outputs: Mapping[str, Beats]) -> NDArray[np.float32]:
+        words = self.ports[-1].unpack(outputs["o"])["y"].astype(np.uint32).view(np.float32)
+        tiles = words.reshape(-1, self.rows, self.cols)
+        y = np.empty((job.shape[0], job.shape[2]), dtype=np.float32)
+        for tile, (m, n) in zip(tiles, _tiles(self, job), strict=True):
+            out = y[m, n]
+            out[...] = tile[: out.shape[0], : out.shape[1]]
+        return y
+
+
+def _tiles(spec: MixPESpec, job: Gemm) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of each tile, in the order in which a job streams them."""
+    m, _, n = job.shape
+    for i in range(0, m, spec.rows):
+        for j in range(0, n, spec.cols):
+            yield slice(i, min(i + spec.rows, m)), slice(j, min(j + spec.cols, n))
+
+
+def _pad(beats: NDArray[Any], lanes: int) -> NDArray[Any]:
+    """``[n, used]`` to ``[n, lanes]``: zeros in the lanes that a partial tile leaves unused."""
+    return np.pad(beats, ((0, 0), (0, lanes - beats.shape[1])))
+
+
+def _edge_pad(values: NDArray[Any], rows: int, cols: int) -> NDArray[Any]:
+    """First ``rows x cols`` of ``values``, whose last row and column repeat as far as needed."""
+    grow = ((0, max(0, rows - values.shape[0])), (0, max(0, cols - values.shape[1])))
+    return np.pad(values, grow, mode="edge")[:rows, :cols]
+
+
+def _bits(values: NDArray[Any]) -> NDArray[Any]:
+    """Bit patterns of floats, integers as they are."""
+    return values.view(f"u{values.itemsize}") if values.dtype.kind == "f" else values
+
+
+def _listed(options: Any) -> str:
+    return ", ".join(map(str, options))

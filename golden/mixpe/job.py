@@ -1,0 +1,30 @@
+"""What the GEMM engine is asked to do."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """A job of ``mixpe``: ``y[M, N]`` from activations ``x[M, K]`` and weight codes ``w[K, N]``.
+
+    x        int, ``[M, K]``: activation codes.
+    w        int, ``[K, N]``: weight codes.
+    scale    float16 or float32, ``[groups, N]``: weight scales.
+    extra    zero points (int) or minima (as ``scale``), ``[groups, N]``; ``None`` where the weight format has none.
+    x_scale  float32 ``[M]`` per token, or int ``[M, groups]``: exponents of powers of two per token and group.
+    """
+
+    x: NDArray[np.integer[Any]]
+    w: NDArray[np.integer[Any]]
+    scale: NDArray[np.floating[Any]]
+    x_scale: NDArray[Any]
+    extra: NDArray[Any] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, K, N."""
+        return (*self.x.shape, self.w.shape[1])

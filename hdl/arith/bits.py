@@ -1,0 +1,32 @@
+"""Bit-level functions."""
+
+from amaranth.hdl import C, Cat, Mux, Value
+
+
+def leading_one(value: Value) -> Value:
+    """Position of the highest set bit (0 where none is set): a tree of two-way choices."""
+    position, _ = _leading(value)
+    return position
+
+
+def _leading(value: Value) -> tuple[Value, Value]:
+    """Position, and whether any bit is set."""
+    if len(value) == 1:
+        return C(0, 0), value
+    half = 1 << ((len(value) - 1).bit_length() - 1)
+    low, low_any = _leading(value[:half])
+    high, high_any = _leading(value[half:])
+    missing = (half.bit_length() - 1) - len(high)
+    padded = Cat(high, C(0, missing))
+    below = Cat(low, C(0, (half.bit_length() - 1) - len(low)))
+    return Cat(Mux(high_any, padded, below), high_any), high_any | low_any
+
+
+def shift_right_jam(value: Value, amount: Value) -> Value:
+    """``value >> amount`` with all bits that fall out ORed into the lowest bit."""
+    for i, bit in enumerate(amount):
+        step = min(1 << i, len(value))
+        lost = value[:step].any()
+        moved = Cat(value[step:], C(0, step))
+        value = Mux(bit, moved | lost, value)
+    return value

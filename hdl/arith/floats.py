@@ -1,0 +1,204 @@
+"""Floating-point blocks: FP32 results, rounded once to nearest even, subnormals included.
+
+All are lock-step pipelines: no handshake, one operation per cycle, ``latency`` cycles. NaN results are 0x7FC00000.
+"""
+
+from typing import Any, NamedTuple
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.mixpe import schedule
+from hdl.arith.bits import leading_one, shift_right_jam
+from hdl.arith.delay import delay
+from hdl.shared import Shared
+
+FINITE, INFINITE, NAN = 0, 1, 2
+"""What a value is, two bits."""
+
+FORMATS = {"fp16": (5, 10), "fp32": (8, 23)}
+"""Exponent and fraction bits."""
+
+
+class Unpacked(NamedTuple):
+    """``(-1)^negative * significand * 2^(exponent - bias - fraction bits)``, the hidden bit made explicit."""
+
+    negative: Value
+    significand: Value
+    exponent: Value
+    kind: Value
+
+
+def unpack(bits: Value, fmt: str) -> Unpacked:
+    """Fields of a float; ``exponent`` is the biased one, 1 for subnormals."""
+    e_bits, f_bits = FORMATS[fmt]
+    fraction, field = bits[:f_bits], bits[f_bits : f_bits + e_bits]
+    normal, special = field.any(), field.all()
+    kind = Mux(special, Mux(fraction.any(), NAN, INFINITE), FINITE)
+    return Unpacked(bits[-1], Cat(fraction, normal), Cat(field[0] | ~normal, field[1:]), kind)
+
+
+class Round(wiring.Component):
+    """Integer times a power of two to FP32: the one place where the datapaths round.
+
+    ``o = (-1)^negative * magnitude * 2^exponent`` to nearest even, with subnormals and overflow to infinity; ``kind``
+    overrides it with an infinity or a NaN. A zero keeps its sign.
+
+    Latency     3 cycles: find the leading one, shift it to the top, round and pack.
+    Ranges      ``exponent`` in ``low..high``; the logic for subnormals is left out where the range excludes them.
+
+    Parameters
+    ----------
+    width : bits of the magnitude.
+    low, high : range of the exponent.
+    """
+
+    kind = "round"
+    latency = schedule.ROUND
+
+    def __init__(self, width: int, low: int, high: int):
+        self.width = width
+        self.low, self.high = low, high
+        super().__init__(
+            {
+                "magnitude": In(width),
+                "negative": In(1),
+                "exponent": In(signed(max((-low).bit_length(), high.bit_length()) + 1)),
+                "special": In(2),
+                "o": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        subnormal = self.low < -126
+        # Below the magnitude come as many zeros as a subnormal result may be shifted down, or as fill 24 + 2 bits.
+        pad = max(25 if subnormal else 0, 26 - self.width)
+        field = self.width + pad
+
+        # cycle 1: the leading one, its biased exponent, and the shift that brings it to the top of the field
+        position = leading_one(self.magnitude)
+        reach = max(127 - self.low, self.high + self.width + 127)
+        biased = Signal(signed(reach.bit_length() + 1))
+        under = Signal(range(26))
+        held = delay(m, self.magnitude, 1, "held")
+        left = Signal(range(field))
+        m.d.comb += biased.eq(self.exponent + position + 127)
+        if subnormal:
+            with m.If(biased < -24):
+                m.d.comb += under.eq(25)
+            with m.Elif(biased < 1):
+                m.d.comb += under.eq(1 - biased)
+        m.d.sync += left.eq(field - 1 - position - under)
+
+        # cycle 2: 24 bits kept, a guard bit, and whether anything lies below
+        shifted = Signal(field)
+        kept, guard, sticky = Signal(24), Signal(), Signal()
+        m.d.comb += shifted.eq(held << left)
+        m.d.sync += [kept.eq(shifted[-24:]), guard.eq(shifted[-25]), sticky.eq(shifted[:-25].any())]
+        exponent = delay(m, biased, 2, "exponent")
+
+        # cycle 3: a carry out of the fraction increments the exponent, which is what rounding up means there
+        top, packed = Signal(8), Signal(32)
+        with m.If(kept[-1]):
+            m.d.comb += top.eq(Mux(exponent > 254, 255, exponent))
+        m.d.comb += packed.eq(Cat(kept[:23], top) + (guard & (sticky | kept[0])))
+        negative = delay(m, self.negative, 2, "negative")
+        special = delay(m, self.special, 2, "special")
+        with m.If(special == NAN):
+            m.d.sync += self.o.eq(0x7FC00000)
+        with m.Elif((special == INFINITE) | packed[31] | packed[23:31].all()):
+            m.d.sync += self.o.eq(Cat(C(0x7F800000, 31), negative))
+        with m.Else():
+            m.d.sync += self.o.eq(Cat(packed[:31], negative))
+        return m
+
+
+class Multiply(wiring.Component):
+    """FP32 product of a float of format ``fmt`` and an FP32 number, rounded once.
+
+    Latency     ``latency`` = 4 cycles: product of the significands, then :class:`Round`.
+    """
+
+    kind = "fmul"
+    latency = schedule.MULTIPLY
+
+    def __init__(self, fmt: str):
+        self.fmt = fmt
+        super().__init__({"a": In(1 + sum(FORMATS[fmt])), "b": In(32), "o": Out(32)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        a, b = unpack(self.a, self.fmt), unpack(self.b, "fp32")
+        # exponent of the product's lowest bit: both biased exponents less both biases and fraction lengths
+        e_bits, f_bits = FORMATS[self.fmt]
+        less = (1 << (e_bits - 1)) - 1 + f_bits + 127 + 23
+        width = len(a.significand) + 24
+        m.submodules.round = rounded = Shared(Round, width, 2 - less, (1 << e_bits) + 255 - less)
+        zero = ~a.significand.any() | ~b.significand.any()
+        infinite = (a.kind == INFINITE) | (b.kind == INFINITE)
+        m.d.sync += [
+            rounded.magnitude.eq(a.significand * b.significand),
+            rounded.negative.eq(a.negative ^ b.negative),
+            rounded.exponent.eq(a.exponent + b.exponent - less),
+            rounded.special.eq(Mux(infinite, INFINITE, FINITE)),
+        ]
+        with m.If((a.kind == NAN) | (b.kind == NAN) | (infinite & zero)):
+            m.d.sync += rounded.special.eq(NAN)
+        m.d.comb += self.o.eq(rounded.o)
+        return m
+
+
+class Add(wiring.Component):
+    """FP32 sum of two FP32 numbers, rounded once.
+
+    Latency     ``latency`` = 6 cycles: order by magnitude, align, add, then :class:`Round`.
+    """
+
+    kind = "fadd"
+    latency = schedule.ADD
+
+    def __init__(self) -> None:
+        super().__init__({"a": In(32), "b": In(32), "o": Out(32)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        # cycle 1: the larger magnitude first
+        swap = self.a[:31] < self.b[:31]
+        large = unpack(Mux(swap, self.b, self.a), "fp32")
+        small = unpack(Mux(swap, self.a, self.b), "fp32")
+        subtract = large.negative ^ small.negative
+        distance = Signal(8)
+        big, low = Signal(24), Signal(24)
+        m.d.sync += [
+            big.eq(large.significand),
+            low.eq(small.significand),
+            distance.eq(large.exponent - small.exponent),
+        ]
+        special = Signal(2)
+        m.d.sync += special.eq(large.kind)
+        with m.If((small.kind == NAN) | ((small.kind == INFINITE) & subtract)):
+            m.d.sync += special.eq(NAN)
+        exponent = delay(m, large.exponent, 3, "exponent")
+        minus = delay(m, subtract, 2, "minus")
+        negative = delay(m, large.negative, 3, "negative")
+        both = delay(m, large.negative & small.negative, 3, "both")
+
+        # cycle 2: three bits below the lowest keep what rounding needs to know of the smaller one
+        aligned = Signal(27)
+        m.d.sync += aligned.eq(shift_right_jam(Cat(C(0, 3), low), distance))
+        wide = delay(m, Cat(C(0, 3), big), 1, "wide")
+
+        # cycle 3: the difference cannot be negative; an exact zero is +0 unless both operands are negative
+        total = Signal(28)
+        m.d.sync += total.eq(Mux(minus, wide - aligned, wide + aligned))
+        m.submodules.round = rounded = Shared(Round, 28, 1 - 127 - 23 - 3, 255 - 127 - 23 - 3)
+        m.d.comb += [
+            rounded.magnitude.eq(total),
+            rounded.exponent.eq(exponent - (127 + 23 + 3)),
+            rounded.negative.eq(Mux(total.any(), negative, both)),
+            rounded.special.eq(delay(m, special, 2, "special")),
+            self.o.eq(rounded.o),
+        ]
+        return m

@@ -1,0 +1,218 @@
+"""The group dequantiser's arithmetic: integer group sums in, the FP32 sum over groups out.
+
+Lock-step pipelines: a new (sum, parameters, slot) every cycle, no handshake. A lane works on ``depth`` results in turn
+and keeps the running sum of each in a memory, addressed by ``slot``.
+"""
+
+from typing import Any
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from golden.mixpe import schedule
+from golden.mixpe.formats import EXPONENTS
+from golden.mixpe.gemm import MixPESpec
+from hdl.arith.delay import delay
+from hdl.arith.floats import FINITE, FORMATS, INFINITE, NAN, Add, Multiply, Round, unpack
+from hdl.mixpe.row import index_bits
+from hdl.shared import Shared
+
+
+class Dequantiser(wiring.Component):
+    """What both ways of summing over groups share: the ports and the correction of the integer sum.
+
+    Members
+    -------
+    a : group sum of operands; s : group sum of activations; par : the column's parameters, scale low;
+    up : exponent of the activation's power of two, from the smallest; valid, first, slot : which running sum, and
+    whether it starts here; o : the running sum so far, FP32, ``spec.dequant_latency`` cycles later.
+    """
+
+    def __init__(self, spec: MixPESpec):
+        self.spec = spec
+        self.correction = spec.weight_format.correction
+        super().__init__(
+            {
+                "a": In(signed(spec.pe.sum_width)),
+                "s": In(signed(spec.row_sum_width)),
+                "par": In(spec.ports[2].lane_width),
+                "up": In(5),
+                "valid": In(1),
+                "first": In(1),
+                "slot": In(index_bits(spec.grid.depth)),
+                "o": Out(32),
+            }
+        )
+
+    def _factors(self, m: Module) -> list[tuple[Value, Value]]:
+        """Cycle 1: (float parameter, integer that it multiplies), for the scale and, if there is one, the minimum."""
+        scale, extra = self.par[: self._float_bits], self.par[self._float_bits :]
+        corrected = Signal(signed(self.spec.corrected_width))
+        if self.correction == "none":
+            m.d.sync += corrected.eq(self.a)
+        elif self.correction == "zero":
+            # sum (q - z)x = sum (q - 8)x - (z - 8) sum x, and z - 8 is z with its top bit flipped
+            shifted_zero = Cat(extra[:-1], ~extra[-1]).as_signed()
+            m.d.sync += corrected.eq(self.a - shifted_zero * self.s)
+        else:
+            # sum qx = sum (q - 8)x + 8 sum x
+            m.d.sync += corrected.eq(self.a + (self.s << 3))
+        factors = [(delay(m, scale, 1, "scale"), corrected)]
+        if self.correction == "min":
+            factors.append((delay(m, extra, 1, "minimum"), delay(m, self.s, 1, "row_sum")))
+        return factors
+
+    @property
+    def _float_bits(self) -> int:
+        return 1 + sum(FORMATS[self.spec.scale])
+
+    def _memory(self, m: Module, width: int, read_slot: Value, write_slot: Value, write: Value, value: Value) -> Value:
+        """Running sums: the word of ``read_slot`` as it stands, and a write at the end of the cycle."""
+        m.submodules.running = memory = Memory(shape=width, depth=max(2, self.spec.grid.depth), init=[])
+        reader, writer = memory.read_port(domain="comb"), memory.write_port()
+        m.d.comb += [
+            reader.addr.eq(read_slot),
+            writer.addr.eq(write_slot),
+            writer.en.eq(write),
+            writer.data.eq(value),
+        ]
+        return reader.data
+
+
+class ExactDequantiser(Dequantiser):
+    """``sum over groups of (scale*A + min*S)`` as an exact integer on the grid of the smallest FP16 number, rounded once.
+
+    ::
+
+        cycle  1 correct   2 multiply significands   3 shift onto the grid   4 add both, read the running sum
+               5 accumulate, write back   6 magnitude   7..9 round
+
+    An infinity or a NaN travels beside the integer: two bits of kind and a sign.
+    """
+
+    kind = "dequant_exact"
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        spec = self.spec
+        terms, kinds = [], []
+        for n, (scale, integer) in enumerate(self._factors(m)):
+            term, special = self._term(m, scale, integer, f"term_{n}")
+            terms.append(term)
+            kinds.append(special)
+
+        # cycle 4: both terms; their specials joined
+        term = Signal(signed(spec.total_width))
+        m.d.sync += term.eq(sum(terms))
+        special = _join(*kinds) if len(kinds) == 2 else kinds[0]
+        special = delay(m, special, 1, "special_4")
+        first, valid = delay(m, self.first, 4, "first"), delay(m, self.valid, 4, "valid")
+        slot_3 = delay(m, self.slot, 3, "slot")
+        slot = delay(m, slot_3, 1, "slot_4")
+
+        # cycle 5: accumulate; `old` was read in cycle 4
+        word = Signal(spec.total_width + 3)
+        read = self._memory(m, len(word), slot_3, slot, valid, word)
+        old = Mux(first, C(0, len(word)), delay(m, read, 1, "old"))
+        total = Signal(signed(spec.total_width))
+        m.d.comb += [
+            total.eq(old[: spec.total_width].as_signed() + term),
+            word.eq(Cat(total, _join(old[spec.total_width :], special))),
+        ]
+        held = delay(m, word, 1, "held")
+
+        # cycle 6: magnitude, then round
+        exponent = spec.grid_exponent
+        m.submodules.round = rounded = Shared(Round, spec.total_width, exponent, exponent)
+        value, mark = held[: spec.total_width], held[spec.total_width :]
+        negative = value[-1]
+        m.d.sync += [
+            rounded.magnitude.eq(Mux(negative, (~value + 1)[: spec.total_width], value)),
+            rounded.negative.eq(Mux(mark[:2].any(), mark[2], negative)),
+            rounded.special.eq(mark[:2]),
+        ]
+        m.d.comb += [rounded.exponent.eq(exponent), self.o.eq(rounded.o)]
+        return m
+
+    def _term(self, m: Module, scale: Value, integer: Value, name: str) -> tuple[Value, Value]:
+        """Cycles 2 and 3: FP16 times integer on the grid, and the special value that it stands for."""
+        f = unpack(scale, "fp16")
+        # the grid is that of the smallest power of two, so every shift is to the left
+        up = Signal(range(30 + EXPONENTS[1] - EXPONENTS[0]), name=f"{name}_up")
+        m.d.comb += up.eq(f.exponent - 1)
+        if self.spec.act_scale == "pow2":
+            m.d.comb += up.eq(f.exponent - 1 + delay(m, self.up, 1, f"{name}_x_up"))
+        finite = f.kind == FINITE
+        factor = Mux(f.negative, -f.significand, f.significand)
+        product = Signal(signed(12 + len(integer)), name=f"{name}_product")
+        m.d.sync += product.eq(Mux(finite, factor, 0) * integer)
+        special = Signal(3, name=f"{name}_special")
+        nan = (f.kind == NAN) | ((f.kind == INFINITE) & ~integer.any())
+        m.d.sync += special.eq(Cat(Mux(nan, C(NAN, 2), f.kind), f.negative ^ integer[-1]))
+
+        shifted = Signal(signed(self.spec.total_width), name=f"{name}_shifted")
+        m.d.sync += shifted.eq(product << delay(m, up, 1, f"{name}_shift"))
+        return shifted, delay(m, special, 1, f"{name}_special_3")
+
+
+class Fp32Dequantiser(Dequantiser):
+    """``acc + (scale*A + min*S)``, every integer, product and sum rounded to FP32, groups ascending, from +0.
+
+    ::
+
+        cycle  1 correct   2 magnitude   3..5 round to FP32   6..9 multiply   (10..15 add the minimum's share)
+               then 6 cycles to accumulate, and write back
+    """
+
+    kind = "dequant_fp32"
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        products = [self._product(m, p, i, f"factor_{n}") for n, (p, i) in enumerate(self._factors(m))]
+        at = 2 + schedule.ROUND + schedule.MULTIPLY
+        term = products[0]
+        if len(products) == 2:
+            m.submodules.share = share = Shared(Add)
+            m.d.comb += [share.a.eq(products[0]), share.b.eq(products[1])]
+            term, at = share.o, at + schedule.ADD
+
+        m.submodules.accumulate = accumulate = Shared(Add)
+        read_slot = delay(m, self.slot, at - 1, "slot")
+        write_slot = delay(m, read_slot, 1 + schedule.ADD, "slot_done")
+        write = delay(m, self.valid, at + schedule.ADD, "valid")
+        read = self._memory(m, 32, read_slot, write_slot, write, accumulate.o)
+        m.d.comb += [
+            accumulate.a.eq(term),
+            accumulate.b.eq(Mux(delay(m, self.first, at, "first"), 0, delay(m, read, 1, "old"))),
+            self.o.eq(accumulate.o),
+        ]
+        return m
+
+    def _product(self, m: Module, parameter: Value, integer: Value, name: str) -> Value:
+        low, high = EXPONENTS if self.spec.act_scale == "pow2" else (0, 0)
+        m.submodules[f"{name}_round"] = rounded = Shared(Round, len(integer), low, high)
+        m.submodules[f"{name}_multiply"] = multiply = Shared(Multiply, self.spec.scale)
+        negative = integer[-1]
+        m.d.sync += [
+            rounded.magnitude.eq(Mux(negative, (~integer + 1)[: len(integer)], integer)),
+            rounded.negative.eq(negative),
+        ]
+        if self.spec.act_scale == "pow2":
+            m.d.comb += rounded.exponent.eq(delay(m, self.up, 2, f"{name}_up") + EXPONENTS[0])
+        m.d.comb += [
+            multiply.a.eq(delay(m, parameter, 1 + schedule.ROUND, f"{name}_parameter")),
+            multiply.b.eq(rounded.o),
+        ]
+        return multiply.o
+
+
+def _join(a: Value, b: Value) -> Value:
+    """Sum of two specials, each kind (two bits) and sign: NaN wins, and so do two different infinities."""
+    kind_a, kind_b = a[:2], b[:2]
+    clash = (kind_a == INFINITE) & (kind_b == INFINITE) & (a[2] ^ b[2])
+    nan = (kind_a == NAN) | (kind_b == NAN) | clash
+    infinite = (kind_a == INFINITE) | (kind_b == INFINITE)
+    sign = Mux(kind_a == INFINITE, a[2], b[2])
+    return Cat(Mux(nan, C(NAN, 2), Mux(infinite, C(INFINITE, 2), C(FINITE, 2))), sign & infinite)

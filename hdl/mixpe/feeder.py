@@ -1,0 +1,131 @@
+"""Admission control: which step enters the array, and when a group or a tile may end."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.mixpe.gemm import MixPESpec
+from hdl.mixpe.cores import CORES, operand
+from hdl.mixpe.sequencer import start_layout
+from hdl.stream.credit import Credit
+from hdl.stream.signature import stream_signature
+
+
+class Feeder(wiring.Component):
+    """Joins activations and weights into steps and feeds the array, which itself cannot be stopped.
+
+    A step enters when both operands are there. If it ends a group, it also waits for the group's parameters and until
+    ``spec.timing.period`` cycles after the last group's end; if it ends a tile, for room for the tile's results. Nothing
+    behind the feeder has to wait, then.
+
+    Members
+    -------
+    act, wgt, par, scl : as the engine's streams; x, w, last : the step for the array, a bubble where none enters;
+    start, columns : in the cycle of a group's last step, the start of its drain and the columns' parameters;
+    tokens, push : the scales, once per tile (once per group with powers of two); give : a tile's results have left;
+    error : sticky, see ``spec.status``.
+    """
+
+    kind = "feeder"
+
+    def __init__(self, spec: MixPESpec):
+        self.spec = spec
+        act, wgt, par, scl = spec.ports[:4]
+        super().__init__(
+            {
+                "act": In(stream_signature(act)),
+                "wgt": In(stream_signature(wgt)),
+                "par": In(stream_signature(par)),
+                "scl": In(stream_signature(scl)),
+                "x": Out(act.width),
+                "w": Out(spec.cols * CORES[spec.core].width),
+                "last": Out(1),
+                "start": Out(start_layout()),
+                "columns": Out(par.width),
+                "tokens": Out(scl.width),
+                "push": Out(1),
+                "give": In(1),
+                "error": Out(2),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        spec = self.spec
+        m.submodules.credit = credit = Credit(spec.timing.tiles)
+
+        tile_end = self.act.payload.last | self.wgt.payload.last
+        group_end = tile_end | self._group_full(m)
+        per_group = spec.act_scale == "pow2"
+
+        rested = self._rested(m)
+        may_end_group = rested & self.par.valid
+        may_end_tile = credit.ready
+        if per_group:
+            may_end_group &= self.scl.valid
+        else:
+            may_end_tile &= self.scl.valid
+        step = Signal()
+        m.d.comb += step.eq(
+            self.act.valid & self.wgt.valid & (~group_end | may_end_group) & (~tile_end | may_end_tile)
+        )
+
+        ends_group, ends_tile = Signal(), Signal()
+        code, offset = self.wgt.payload.data, spec.weight_format.offset
+        m.d.comb += [
+            ends_group.eq(step & group_end),
+            ends_tile.eq(step & tile_end),
+            self.act.ready.eq(step),
+            self.wgt.ready.eq(step),
+            self.par.ready.eq(ends_group),
+            self.scl.ready.eq(ends_group if per_group else ends_tile),
+            credit.take.eq(ends_tile),
+            credit.give.eq(self.give),
+            self.x.eq(Mux(step, self.act.payload.data.as_value(), 0)),
+            self.w.eq(Cat(CORES[spec.core].decode(operand(code[c], offset)) for c in range(spec.cols))),
+            self.last.eq(ends_group),
+            self.start.valid.eq(ends_group),
+            self.start.final.eq(tile_end),
+            self.columns.eq(self.par.payload.data.as_value()),
+            self.tokens.eq(self.scl.payload.data.as_value()),
+            self.push.eq(self.scl.ready),
+        ]
+
+        first = Signal(init=1)
+        m.d.comb += self.start.first.eq(first)
+        with m.If(ends_group):
+            m.d.sync += first.eq(tile_end)
+        self._check(m, step, tile_end)
+        return m
+
+    def _group_full(self, m: Module) -> Any:
+        """Whether the step at the head is the group's last by count."""
+        size = self.spec.group
+        if not size:
+            return 0
+        count = Signal(range(size))
+        full = count == size - 1
+        with m.If(self.act.ready):
+            m.d.sync += count.eq(Mux(self.last, 0, count + 1))
+        return full
+
+    def _rested(self, m: Module) -> Any:
+        """Whether the last group's end is ``period`` cycles ago."""
+        rest = Signal(range(self.spec.timing.period))
+        with m.If(self.last):
+            m.d.sync += rest.eq(self.spec.timing.period - 1)
+        with m.Elif(rest.any()):
+            m.d.sync += rest.eq(rest - 1)
+        return ~rest.any()
+
+    def _check(self, m: Module, step: Any, tile_end: Any) -> None:
+        steps = Signal(range(self.spec.k_max + 1))  # of this tile so far, up to k_max
+        full = steps == self.spec.k_max
+        with m.If(step):
+            m.d.sync += self.error.eq(self.error | Cat(self.act.payload.last ^ self.wgt.payload.last, full))
+            with m.If(tile_end):
+                m.d.sync += steps.eq(0)
+            with m.Elif(~full):
+                m.d.sync += steps.eq(steps + 1)

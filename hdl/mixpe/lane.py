@@ -1,0 +1,123 @@
+"""A dequantiser lane: reads sums from its rows, dequantises them, and queues the finished words."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.mixpe import schedule
+from golden.mixpe.formats import EXPONENTS
+from golden.mixpe.gemm import MixPESpec
+from hdl.arith.delay import delay
+from hdl.arith.floats import Multiply
+from hdl.mixpe.dequant import ExactDequantiser, Fp32Dequantiser
+from hdl.mixpe.row import needs_row_sum
+from hdl.mixpe.sequencer import slot_layout
+from hdl.shared import Shared
+from hdl.stream.fifo import StreamFIFO
+
+
+class Lane(wiring.Component):
+    """One result a cycle, in step with the wave through the array; below it runs the same lane a cycle later.
+
+    ::
+
+        slot, par --+--[reg]--> lane below
+                    |
+        a, s ------> pick turn -> dequantise -> (x token scale) -> chunk of words -> queue -> o
+
+    It never stops: the engine admits a tile only while its words are sure to find room in the queue.
+
+    Latency     ``spec.timing.lane_depth`` cycles from a slot at ``slot_i`` to its word's entry into the queue.
+
+    Members
+    -------
+    slot_i, par_i -> slot_o, par_o : the sequence, one cycle later; a, s : read-outs of this lane's rows;
+    scl, push : scales of this lane's rows, one push per tile (per group with powers of two); o : chunks of words.
+    """
+
+    kind = "lane"
+
+    def __init__(self, spec: MixPESpec):
+        self.spec = spec
+        turns, scl = spec.grid.turns, spec.ports[3]
+        chunk = schedule.chunk(spec.grid, spec.timing.words)
+        assert chunk
+        self.chunk = chunk
+        members: dict[str, Any] = {
+            "slot_i": In(slot_layout(spec)),
+            "slot_o": Out(slot_layout(spec)),
+            "par_i": In(spec.ports[2].lane_width),
+            "par_o": Out(spec.ports[2].lane_width),
+            "a": In(turns * spec.pe.sum_width),
+            "scl": In(turns * scl.lane_width),
+            "push": In(1),
+            "o": Out(stream.Signature(32 * chunk)),
+        }
+        if needs_row_sum(spec):
+            members["s"] = In(turns * spec.row_sum_width)
+        super().__init__(members)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        spec = self.spec
+        m.d.sync += [self.slot_o.eq(self.slot_i), self.par_o.eq(self.par_i)]
+
+        # cycle 1: the rows have read out their columns; pick the row
+        slot = self.slot_o
+        pick = Shared(ExactDequantiser if spec.accumulate == "exact" else Fp32Dequantiser, spec)
+        m.submodules.dequant = dequant = pick
+        m.d.sync += dequant.a.eq(self.a.word_select(slot.turn, spec.pe.sum_width))
+        if needs_row_sum(spec):
+            m.d.sync += dequant.s.eq(self.s.word_select(slot.turn, spec.row_sum_width))
+        m.d.sync += [
+            dequant.par.eq(self.par_o),
+            dequant.valid.eq(slot.valid),
+            dequant.first.eq(slot.first),
+            dequant.slot.eq(slot.slot),
+        ]
+        done = slot.valid & slot.final
+        if spec.act_scale == "pow2":
+            up = self._scales(m, slot.turn, slot.valid & slot.end, spec.timing.groups) - EXPONENTS[0]
+            m.d.sync += dequant.up.eq(up)
+            word, done = dequant.o, delay(m, done, 1 + spec.dequant_latency, "done")
+        else:
+            # the scale is read one cycle early, into a register
+            early = spec.dequant_latency
+            turn, end = delay(m, slot.turn, early, "turn"), delay(m, slot.end, early, "end")
+            done = delay(m, done, early, "done")
+            m.submodules.scaled = scaled = Shared(Multiply, "fp32")
+            m.d.sync += scaled.a.eq(self._scales(m, turn, done & end, spec.timing.tiles))
+            m.d.comb += scaled.b.eq(dequant.o)
+            word, done = scaled.o, delay(m, done, 1 + schedule.MULTIPLY, "scaled_done")
+        self._queue(m, word, done)
+        return m
+
+    def _scales(self, m: Module, turn: Any, pop: Any, depth: int) -> Any:
+        """Scale of the lane's row ``turn`` for the oldest tile (group) under way."""
+        width = self.spec.ports[3].lane_width
+        m.submodules.scales = scales = StreamFIFO(len(self.scl), max(2, depth))
+        m.d.comb += [scales.i.payload.eq(self.scl), scales.i.valid.eq(self.push), scales.o.ready.eq(pop)]
+        chosen = scales.o.payload.word_select(turn, width)
+        return chosen.as_signed() if self.spec.act_scale == "pow2" else chosen
+
+    def _queue(self, m: Module, word: Any, done: Any) -> None:
+        """Chunks of consecutive words; there is room for all tiles under way."""
+        spec = self.spec
+        depth = spec.timing.tiles * spec.grid.depth // self.chunk
+        m.submodules.results = results = StreamFIFO(32 * self.chunk, max(2, depth))
+        held = Signal(32 * self.chunk)  # the newest word on top
+        latest = Cat(held[32:], word)
+        filled = Signal(range(self.chunk))
+        full = filled == self.chunk - 1
+        with m.If(done):
+            m.d.sync += [held.eq(latest), filled.eq(filled + 1)]
+            with m.If(full):
+                m.d.sync += filled.eq(0)
+        m.d.comb += [results.i.payload.eq(latest), results.i.valid.eq(done & full)]
+        m.d.comb += [
+            self.o.payload.eq(results.o.payload),
+            self.o.valid.eq(results.o.valid),
+            results.o.ready.eq(self.o.ready),
+        ]
