@@ -1,0 +1,144 @@
+"""Quantisers: real weights and activations to the integer formats of the engines.
+
+Weights are ``W[K, N]`` (input first), activations ``X[M, K]`` (one row per token). Groups are ``group`` consecutive
+``k`` of one column (weights) or of one row (activations); the last group may be short, and ``group=0`` means one group
+of the whole ``K`` ("per channel"). Every quotient is rounded once, to the nearest integer, ties to even.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden.mixpe.formats import EXPONENTS, WEIGHTS
+from golden.spec import SpecError
+
+FORMATS = tuple(f.name for f in WEIGHTS.values() if f.correction != "min")
+"""Weight formats with an integer zero point or none; :mod:`golden.q4_1` does the one with a float minimum."""
+
+
+class Weights(NamedTuple):
+    """``W[k, n] ~= scale[k // group, n] * (codes[k, n] - zero[k // group, n])``, with ``J = ceil(K / group)``."""
+
+    codes: NDArray[np.int8]
+    """``[K, N]``, in the range of the format"""
+    scale: NDArray[np.float16]
+    """``[J, N]``, positive"""
+    zero: NDArray[np.int8]
+    """``[J, N]``, a code of the format; all 0 for symmetric formats"""
+
+
+class Tokens(NamedTuple):
+    """``X[t, k] ~= scale[t] * codes[t, k]``."""
+
+    codes: NDArray[np.int8]
+    """``[M, K]``, -127..127"""
+    scale: NDArray[np.float32]
+    """``[M]``, positive"""
+
+
+class GroupedTokens(NamedTuple):
+    """``X[t, k] ~= 2**exponent[t, k // group] * codes[t, k]``."""
+
+    codes: NDArray[np.int8]
+    """``[M, K]``, -127..127"""
+    exponent: NDArray[np.int8]
+    """``[M, ceil(K / group)]``, -16..15"""
+
+
+def quantise_weights(w: NDArray[np.floating[Any]], weight: str, group: int) -> Weights:
+    """Quantise ``W[K, N]`` to the weight format ``int4``, ``int4_sym`` or ``uint4_zero``.
+
+    With ``low..high`` the codes of the format, over one group:
+
+    symmetric   ``scale = max(max W / high, min W / low)``, the smallest that clips nothing (``max |W| / 7`` for
+                ``int4_sym``); ``zero = 0``
+    unsigned    ``scale = (max(W, 0) - min(W, 0)) / 15``; ``zero = round(-min(W, 0) / scale)``
+
+    and ``code = clip(round(W / scale) + zero)``. The scale is rounded to fp16 *before* it is used, so a code may clip
+    by the rounding of the scale. A group whose scale rounds to zero (all zero or tiny, scale below 2^-25) has
+    ``code = zero = 0, scale = 1``.
+
+    Error   ``|W - scale*(code - zero)| <= scale/2 + c*e``, where ``e <= max(scale * 2^-11, 2^-25)`` is the rounding
+            error of the scale and ``c`` the number of codes - 1 (unsigned) or the larger of ``-low`` and ``high``
+            (symmetric): below ``0.508 * scale`` and ``0.504 * scale`` for normal scales. For groups that became
+            zero, the weights themselves, at most ``c * 2^-25``.
+    Raises  :class:`~golden.spec.SpecError` for an unknown format, a negative group, weights that are not finite, and
+            scales beyond fp16.
+    """
+    if weight not in FORMATS:
+        raise SpecError(f"weight must be one of {', '.join(FORMATS)}, not {weight!r}")
+    fmt = WEIGHTS[weight]
+    w = _finite(w, "weights")
+    starts, lengths = _groups(len(w), group)
+    top = np.maximum(np.maximum.reduceat(w, starts), 0)
+    bottom = np.minimum(np.minimum.reduceat(w, starts), 0)
+    asymmetric = fmt.correction == "zero"
+    ideal = (top - bottom) / (fmt.high - fmt.low) if asymmetric else np.maximum(top / fmt.high, bottom / fmt.low)
+    with np.errstate(over="ignore"):
+        scale = ideal.astype(np.float16)
+    if np.isinf(scale).any():
+        raise SpecError(f"scale must be at most 65504 (fp16), not {ideal.max():g}")
+    scale[scale == 0] = 1
+    zero = np.rint(-bottom / scale).clip(fmt.low, fmt.high) if asymmetric else np.zeros_like(top)
+    codes = np.rint(w / np.repeat(scale.astype(np.float64), lengths, axis=0)) + np.repeat(zero, lengths, axis=0)
+    return Weights(codes.clip(fmt.low, fmt.high).astype(np.int8), scale, zero.astype(np.int8))
+
+
+def dequantise_weights(q: Weights, group: int) -> NDArray[np.float32]:
+    """``scale * (code - zero)`` as ``float32[K, N]``; exact (11 + 5 bits)."""
+    _, lengths = _groups(len(q.codes), group)
+    signed = q.codes.astype(np.float32) - np.repeat(q.zero, lengths, axis=0)
+    return signed * np.repeat(q.scale, lengths, axis=0)
+
+
+def quantise_tokens(x: NDArray[np.floating[Any]]) -> Tokens:
+    """INT8 with one float32 scale per token: ``scale = fp32(max |x| / 127)``, ``code = clip(round(x / scale))``.
+
+    A token that is all zero, or so small that its scale rounds to zero, has ``scale = 1`` and codes 0.
+
+    Error   ``|x - scale*code| <= scale * (1/2 + 127 * 2^-24)`` for normal scales; each code is the correctly rounded
+            quotient of the two float32 numbers.
+    Raises  :class:`~golden.spec.SpecError` for activations that are not finite.
+    """
+    x = _finite(x, "activations")
+    scale = (np.abs(x).max(axis=1, initial=0) / 127).astype(np.float32)
+    scale[scale == 0] = 1
+    codes = np.rint(x / scale.astype(np.float64)[:, None]).clip(-127, 127)
+    return Tokens(codes.astype(np.int8), scale)
+
+
+def quantise_tokens_pow2(x: NDArray[np.floating[Any]], group: int) -> GroupedTokens:
+    """INT8 with a power-of-two scale per token and group, as hardware does on-line without a divider.
+
+    ``e`` is the smallest integer with ``max |x| <= 127 * 2**e``, clamped to -16..15 (an all-zero group: -16);
+    ``code = clip(round(x * 2**-e))`` to -127..127.
+
+    Error   ``|x - 2**e * code| <= 2**e / 2`` while ``max |x| <= 127 * 2**15``; larger values clip to that.
+    Raises  :class:`~golden.spec.SpecError` for a negative group and for activations that are not finite.
+    """
+    x = _finite(x, "activations")
+    starts, lengths = _groups(x.shape[1], group)
+    # max = f * 2^n with 1/2 <= f < 1, and 127 = 127/128 * 2^7: e is n - 7, or one more when f > 127/128
+    fraction, n = np.frexp(np.maximum.reduceat(np.abs(x), starts, axis=1))
+    e = np.where(fraction == 0, EXPONENTS[0], n - 7 + (fraction > 127 / 128)).clip(*EXPONENTS)
+    codes = np.rint(np.ldexp(x, -np.repeat(e, lengths, axis=1))).clip(-127, 127)
+    return GroupedTokens(codes.astype(np.int8), e.astype(np.int8))
+
+
+def _groups(k: int, group: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First index and length of each group of ``k`` elements."""
+    if group < 0:
+        raise SpecError(f"group must be 0 (one group) or a positive integer, not {group}")
+    starts = np.arange(0, k, group or k)
+    return starts, np.diff(starts, append=k)
+
+
+def _finite(a: NDArray[np.floating[Any]], what: str) -> NDArray[np.float64]:
+    """As float64, in which the quotient of two float32 numbers, rounded once more to an integer, is still the nearest
+    integer: it is never as close to a tie as float64 rounds."""
+    if a.ndim != 2 or 0 in a.shape:
+        raise SpecError(f"{what} must be a non-empty matrix, not of shape {a.shape}")
+    if not np.isfinite(a).all():
+        raise SpecError(f"{what} must be finite, not {a[~np.isfinite(a)][0]}")
+    return a.astype(np.float64)
