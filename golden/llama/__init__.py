@@ -1,0 +1,1 @@
+"""A Llama-architecture language model in NumPy: GGUF reader, tokenizer, forward pass; the source of real inputs."""
