@@ -20,6 +20,7 @@ class Skid(wiring.Component):
 
     kind = "skid"
     latency = 1
+    depth = 2
 
     def __init__(self, shape: Any):
         self.shape = shape

@@ -1,0 +1,137 @@
+"""Formal proofs: a property is a circuit of assertions around the unit, decided by the SAT solver of Yosys.
+
+``python -m tb.formal [SUBJECT ...]`` prints a table of what is proved. Two words are never mixed: *proved* holds for
+all time (by induction) or for all inputs (circuits without state); *bounded* holds for so many cycles from reset.
+
+Sequential proofs start from an arbitrary power-up state and one cycle of reset; later resets may come at any time.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil
+from amaranth.hdl import Elaboratable, Fragment, Module, Signal, Value
+
+
+class Property(Elaboratable):
+    """Assertions around a unit. Its elaboration adds ``Assert`` and ``Assume`` to the ``comb`` domain.
+
+    Induction must know the unit's hidden state: :meth:`probe` reads any signal below by its hierarchical name, so that
+    an assertion can relate it to the property's own state and the unit needs no ports for it.
+    """
+
+    def __init__(self) -> None:
+        self.inputs: list[Value] = []  # signals that take any value in any cycle
+        self.probes: dict[str, Signal] = {}
+
+    def probe(self, path: str, shape: Any = 1) -> Signal:
+        """The signal or memory word (``name[0]``) of that hierarchical name."""
+        return self.probes.setdefault(path, Signal(shape, name=f"probe_{len(self.probes)}"))
+
+    @abstractmethod
+    def elaborate(self, platform: Any) -> Module: ...
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is to be proved of which unit at which size; ``cycles`` asks for a bounded check in place of a proof."""
+
+    subject: str
+    text: str
+    size: str
+    circuit: Callable[[], Property]
+    cycles: int | None = None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A claim that holds; ``result`` says in which sense."""
+
+    claim: Claim
+    result: str
+    engine: str
+    seconds: float
+
+
+class Refuted(AssertionError):
+    """The claim is false; the text ends with an input that shows it."""
+
+
+class Undecided(AssertionError):
+    """No counterexample, and no proof either: the induction needs more steps or a stronger invariant."""
+
+
+ENGINE = "Yosys sat"
+MAX_STEPS = 20
+
+# Yosys ends its process on an error, so it gets one of its own.
+_CHILD = "import sys; from pyosys import libyosys; libyosys.run_pass(f'script {sys.argv[1]}', libyosys.Design())"
+
+_PREPARE = """\
+read_rtlil top.il
+hierarchy -check -top top
+proc
+flatten
+memory_collect
+memory_map
+async2sync
+chformal -lower
+setattr -unset init w:*
+cd top
+"""
+
+
+def prove(claim: Claim, timeout: float = 300) -> Proof:
+    """Decide a claim.
+
+    Raises :class:`Refuted` with a counterexample, :class:`Undecided` when induction up to ``MAX_STEPS`` steps does not
+    close, and ``subprocess.TimeoutExpired`` after ``timeout`` seconds.
+    """
+    start = time.monotonic()
+    circuit = claim.circuit()
+    fragment = Fragment.get(circuit, None)  # from here on its inputs and probes are known
+    netlist = rtlil.convert(fragment, ports=[*circuit.inputs, *circuit.probes.values()], emit_src=False)
+    script = _PREPARE + "".join(f"connect -set {s.name} \\{path}\n" for path, s in circuit.probes.items())
+    command = "sat -prove-asserts -set-assumes -show-ports"
+    if re.search(r"^  wire .*\\clk$", netlist, re.MULTILINE):
+        command += " -seq 1 -set-at 1 rst 1"
+        command += (
+            f" -tempinduct-baseonly -maxsteps {claim.cycles}" if claim.cycles else f" -tempinduct -maxsteps {MAX_STEPS}"
+        )
+    log = _yosys(netlist, f"{script}{command}\n", timeout)
+    return Proof(claim, _verdict(claim, log), ENGINE, time.monotonic() - start)
+
+
+def _yosys(netlist: str, script: str, timeout: float) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "top.il").write_text(netlist)
+        Path(folder, "prove.ys").write_text(script)
+        child = [sys.executable, "-c", _CHILD, "prove.ys"]
+        run = subprocess.run(child, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
+    if run.returncode:
+        raise RuntimeError(f"Yosys failed:\n{(run.stdout + run.stderr)[-2000:]}")
+    return run.stdout
+
+
+def _verdict(claim: Claim, log: str) -> str:
+    if "no model found: SUCCESS!" in log:
+        return "proved for all inputs"
+    if "Induction step proven: SUCCESS!" in log:
+        return f"proved by induction, {re.findall(r'induction with length ([0-9]+)', log)[-1]}"
+    if found := re.search(r"proved base case for ([0-9]+) steps: SUCCESS!", log):
+        return f"bounded, {found[1]} cycles"
+    what = f"{claim.subject}, {claim.size}: {claim.text}"
+    if "model found: FAIL!" in log or "model found for base case: FAIL!" in log:
+        table = re.search(r"^ +(Time )?Signal Name.*", log, re.MULTILINE | re.DOTALL)
+        raise Refuted(f"{what}: false\n{table[0] if table else log}")
+    if "proof failed." in log:
+        raise Undecided(f"{what}: no induction up to {MAX_STEPS} steps")
+    raise RuntimeError(f"Yosys said neither yes nor no:\n{log[-2000:]}")
