@@ -1,0 +1,285 @@
+"""Verilated builds: one per design, shared by both players, kept in the cache folder.
+
+A build is a folder named by a hash of everything that goes into it, with three parts that are made when first asked
+for: the model (C++ of the design, compiled once), the cocotb program and the bulk library, both linked from the model's
+objects. The Verilator runtime, which takes longer to compile than most designs, is compiled once per set of flags and
+linked into all of them. Parallel processes wait for each other; a part that was interrupted is made again.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from cocotb_test.simulator import Verilator
+
+from gen import toolchain
+from gen.export import Product
+
+DRIVER = Path(__file__).with_name("driver.cpp")
+
+
+class BuildError(RuntimeError):
+    """A compiler refused a design: the command and the end of what it said."""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """``waves`` compiles tracing in. ``optimise`` spends build time on speed."""
+
+    waves: bool = False
+    optimise: bool = False
+
+    @property
+    def verilate(self) -> list[str]:
+        flags = ["-Wno-lint", "-Wno-fatal", "-CFLAGS", "-fPIC"]
+        if not self.optimise:
+            flags.append("-fno-merge-cond")  # this pass alone takes 30 s on a 16x16 array, and gains a third in speed
+        if self.waves:
+            flags += [f"--trace-{wave_format()}", "--trace-structs"]
+        return flags
+
+    @property
+    def make(self) -> list[str]:
+        return ["OPT_FAST=-O3", "OPT_SLOW=-O1"] if self.optimise else ["OPT_FAST=-O1"]
+
+
+class Simulation(Verilator):
+    """cocotb-test's Verilator simulator with the build taken out: ``run()`` runs the program of a finished
+    :class:`Build`.
+    """
+
+    def __init__(self, build: "Build", **kwargs: Any):
+        with _global_state_kept():
+            super().__init__(
+                toplevel=build.product.top,
+                verilog_sources=[str(build.folder / f) for f in (f"{build.product.top}.v", "ports.vlt")],
+                sim_build=str(build.folder),
+                **kwargs,
+            )
+        self.build = build
+
+    def commands(self) -> tuple[list[str], list[str], list[str]]:
+        """Verilate, make, run: cocotb-test's, with ports alone public, the cached runtime and our flags."""
+        tool = toolchain.verilator()
+        with environment(**tool.environment):
+            verilate, make, run = super().build_command()
+        verilate.remove("--public-flat-rw")
+        at = verilate.index("-LDFLAGS") + 1
+        verilate[at] = f"{_runtime(self.build.flags.waves)} {verilate[at]}"
+        verilate += self.build.flags.verilate
+        return (
+            verilate,
+            [*make, "-j2", *tool.make, *self.build.flags.make, "VK_GLOBAL_OBJS="],
+            run,
+        )
+
+    def build_command(self) -> list[list[str]]:
+        run = self.commands()[2]
+        if self.build.flags.waves:
+            run += [
+                "--trace",
+                "--trace-file",
+                os.path.join(self.work_dir, f"dump.{wave_format()}"),
+            ]
+        return [run]
+
+
+@dataclass(frozen=True)
+class Build:
+    """The build of one product. Nothing is compiled before :meth:`program` or :meth:`library` is called."""
+
+    product: Product
+    flags: Flags = Flags()
+
+    @cached_property
+    def key(self) -> str:
+        parts = (
+            self.product.verilog,
+            self._control_file(),
+            self._binding(),
+            DRIVER.read_text(),
+            repr(self.flags.verilate + self.flags.make),
+            *_tools(),
+        )
+        return _hash(*parts)
+
+    @property
+    def folder(self) -> Path:
+        return toolchain.cache_folder() / "builds" / f"{self.product.top}-{self.key}"
+
+    def program(self) -> Path:
+        """The simulator with cocotb inside; run it through :class:`Simulation`."""
+        program = self.folder / self.product.top
+        self._once("program", lambda: self._make(self.product.top))
+        return program
+
+    def library(self) -> Path:
+        """The shared library of ``driver.cpp`` around the model."""
+        library = self.folder / "libplayer.so"
+
+        def compile_and_link() -> None:
+            self._make("libplayer.o")
+            runtime = _runtime(self.flags.waves)
+            hide = "-Wl,--exclude-libs,ALL"  # or two libraries in one process would share C++ symbols of the same name
+            link = [
+                "-shared",
+                "-o",
+                library.name,
+                "libplayer.o",
+                "Vtop__ALL.a",
+                str(runtime),
+                "-pthread",
+                hide,
+            ]
+            _run([toolchain.cxx(), *link], self.folder)
+
+        self._once("library", compile_and_link)
+        return library
+
+    def _once(self, part: str, make: Callable[[], None]) -> None:
+        with locked(self.folder):
+            if not (self.folder / "model.done").exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self._model()
+                (self.folder / "model.done").touch()
+            if not (self.folder / f"{part}.done").exists():
+                make()
+                (self.folder / f"{part}.done").touch()
+
+    def _model(self) -> None:
+        self.folder.mkdir(parents=True)
+        (self.folder / f"{self.product.top}.v").write_text(self.product.verilog)
+        (self.folder / "ports.vlt").write_text(self._control_file())
+        (self.folder / "binding.h").write_text(self._binding())
+        shutil.copy(DRIVER, self.folder / "libplayer.cpp")
+        verilate, _, _ = self._simulation.commands()
+        _run(verilate, self.folder)
+        self._make("Vtop__ALL.a")
+
+    def _make(self, target: str) -> None:
+        # what an interrupted make left half-written must not look up to date
+        (self.folder / target).unlink(missing_ok=True)
+        (self.folder / "verilator.o").unlink(missing_ok=True)
+        _, make, _ = self._simulation.commands()
+        _run([*make, target], self.folder)
+
+    @cached_property
+    def _simulation(self) -> Simulation:
+        return Simulation(self, module="", waves=False)
+
+    def _control_file(self) -> str:
+        """Makes the ports, and nothing else, visible to cocotb."""
+        ports = [p["name"] for p in self.product.manifest["ports"]]
+        lines = [f'public_flat_rw -module "{self.product.top}" -var "{name}"\n' for name in ports]
+        return "`verilator_config\n" + "".join(lines)
+
+    def _binding(self) -> str:
+        """C++ that lists the ports for ``driver.cpp``, in the order of the manifest."""
+        m = self.product.manifest
+        lines = [f"    clk = &top.{m['clock']};", f"    rst = &top.{m['reset']};"]
+        for s in m["streams"]:
+            last = f"&top.{s['prefix']}_tlast" if s["tlast"] else "nullptr"
+            pins = f"bytes(top.{s['prefix']}_tdata), {s['tdata_width'] // 8}"
+            pins += f", &top.{s['prefix']}_tvalid, &top.{s['prefix']}_tready, {last}"
+            lines.append(f"    {'sources' if s['direction'] == 'in' else 'sinks'}.emplace_back(Pins{{{pins}}});")
+        for s in m["status"]:
+            lines.append(
+                f"    status.push_back({{bytes(top.{s['name']}), {(s['width'] + 7) // 8}, nullptr, nullptr, nullptr}});"
+            )
+        return "void Player::bind() {\n" + "\n".join(lines) + "\n}\n"
+
+
+@cache
+def wave_format() -> str:
+    """``fst`` where its compression libraries are installed, else ``vcd``."""
+    headers = ["-include", "lz4.h", "-include", "zlib.h"]
+    test = subprocess.run([toolchain.cxx(), "-E", *headers, "-x", "c++", "/dev/null"], capture_output=True)
+    return "vcd" if test.returncode else "fst"
+
+
+@contextlib.contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Environment variables for the time of a block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Exclusive among processes, by a lock file beside ``folder``."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _global_state_kept() -> Iterator[None]:
+    """cocotb-test sets signal handlers and warning filters for the whole process."""
+    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    handlers = [(s, signal.getsignal(s)) for s in signals]
+    with warnings.catch_warnings():
+        yield
+    for s, handler in handlers:
+        signal.signal(s, handler)
+
+
+def _runtime(waves: bool) -> Path:
+    """``libverilated.a`` with or without tracing, made with a design of one line."""
+    tool, flags = toolchain.verilator(), Flags(waves=waves)
+    folder = toolchain.cache_folder() / "runtime" / _hash(repr(flags.verilate), *_tools())
+    with locked(folder):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            (folder / "t.v").write_text("module t(input clk /*verilator public_flat_rw*/); endmodule\n")
+            verilate = [toolchain.perl(), str(tool.program), "--cc", "--vpi", "--prefix", "Vtop", "-Mdir", "."]
+            _run([*verilate, *flags.verilate, "t.v"], folder)
+            _run([toolchain.make(), "-j2", "-f", "Vtop.mk", *tool.make, "libverilated.a"], folder)
+            (folder / "done").touch()
+    return folder / "libverilated.a"
+
+
+def _tools() -> list[str]:
+    """What else decides what a build contains."""
+    tool = toolchain.verilator()
+    return [
+        str(tool.program),
+        tool.version,
+        *tool.make,
+        toolchain.cxx(),
+        cocotb.__file__,
+        cocotb.__version__,
+    ]
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    env = os.environ | toolchain.verilator().environment
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    if done.returncode:
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
+        raise BuildError(f"{' '.join(command[:2])} ... failed in {folder}:\n{said}")

@@ -1,0 +1,10 @@
+"""The bench of every unit, by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tb import mixpe_pe
+from tb.transactions import Case
+
+BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {"mixpe_pe": mixpe_pe.bench}
+"""Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
