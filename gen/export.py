@@ -1,5 +1,6 @@
 """The product: Verilog, manifest, lint waivers and core file of a unit in one configuration."""
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from gen.registry import unit
 from gen.tidy import tidy
 from gen.waivers import vlt
 from golden.spec import SpecError, UnitSpec
+from hdl.shared import Shared
 from hdl.stream.axi import AxiStreamShell
 
 
@@ -50,6 +52,9 @@ class Product:
                 for name, text in self.files.items():
                     (Path(temporary) / name).write_text(text, encoding="utf-8", newline="\n")
                 for name in self.files:
+                    if (directory / name).is_dir():
+                        raise IsADirectoryError(errno.EISDIR, f"{name} is a directory")
+                for name in self.files:
                     os.replace(Path(temporary) / name, directory / name)
         except OSError as e:
             raise SpecError(f"output folder {directory} must be writable: {e.strerror}") from None
@@ -65,7 +70,7 @@ def export(spec: UnitSpec, top: str | None = None) -> Product:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", top):
         raise SpecError(f"top must be a letter followed by letters, digits and underscores, not {top!r}")
     registered = unit(spec.unit)
-    shell = AxiStreamShell(registered.component(spec), spec.ports, spec.status)
+    shell = AxiStreamShell(Shared(registered.component, spec), spec.ports, spec.status)
     text, order = elaborate(shell, top)
     modules = tidy(text, order)
     if not any(m.startswith(f"module {top} ") for m in modules):

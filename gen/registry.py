@@ -2,15 +2,17 @@
 
 import difflib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from amaranth.lib import wiring
 
+from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.spec import SpecError, UnitSpec
+from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
 
 
@@ -26,7 +28,7 @@ class Unit:
     summary: str
     source: str
     spec: type[UnitSpec]
-    component: Callable[[Any], wiring.Component]
+    component: type[wiring.Component]
     presets: Mapping[str, Mapping[str, Any]]
     status: str
 
@@ -52,6 +54,20 @@ UNITS = {
             PESpec,
             PEStream,
             {"default": {}, "tiny": {"group": 16}},
+            "simulated",
+        ),
+        Unit(
+            "mixpe",
+            "mixed-precision GEMM engine: systolic array of MixPE elements, dequantised once per group",
+            "MixPE (arXiv 2411.16158), array and dequantisation after the group sum; minimum as in Q4_1",
+            MixPESpec,
+            Engine,
+            {
+                "tiny": {"rows": 2, "cols": 2},
+                "square": {"rows": 16, "cols": 16},
+                "moe": {"rows": 4, "cols": 64},
+                "decode": {"rows": 1, "cols": 64},
+            },
             "simulated",
         ),
     )

@@ -1,6 +1,11 @@
 """Bit-level functions."""
 
-from amaranth.hdl import C, Cat, Mux, Value
+from amaranth.hdl import Array, C, Cat, Mux, Value
+
+
+def choose(words: Value, width: int, index: Value) -> Value:
+    """Word ``index`` of ``words``: a multiplexer. (``word_select`` by a signal would be a barrel shifter of bits.)"""
+    return Array(words.word_select(n, width) for n in range(len(words) // width))[index]
 
 
 def leading_one(value: Value) -> Value:

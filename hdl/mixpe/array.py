@@ -46,8 +46,8 @@ class Array(wiring.Component):
         m = Module()
         spec = self.spec
         bits = spec.act_format.bits
-        m.submodules.skew_act = skew_act = Skew(spec.rows, bits + 1)
-        m.submodules.skew_wgt = skew_wgt = Skew(spec.cols, CORES[spec.core].width)
+        m.submodules.skew_act = skew_act = Shared(Skew, spec.rows, bits + 1)
+        m.submodules.skew_wgt = skew_wgt = Shared(Skew, spec.cols, CORES[spec.core].width)
         steps = [Cat(self.x.word_select(r, bits), self.last) for r in range(spec.rows)]
         m.d.comb += [skew_act.i.eq(Cat(steps)), skew_wgt.i.eq(self.w)]
 

@@ -1,28 +1,29 @@
-"""From the lanes' queues to one stream of results, row-major."""
+"""From the lanes' queues to one stream of results, row-major: who is next, and which beat is a tile's last."""
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe import schedule
 from golden.mixpe.gemm import MixPESpec
-from hdl.stream.signature import stream_signature
+from hdl.mixpe.row import index_bits
 
 
 class Collector(wiring.Component):
     """Takes the lanes' chunks in turn: the lanes hold row segments, dealt out round-robin in row-major order.
 
-    A beat is one chunk, or one chunk each of several lanes side by side; a lane's segment may be several beats. tlast on
-    a tile's last beat.
+    A beat is one chunk, or one chunk each of several lanes side by side; a lane's segment may be several beats. This is
+    the control; the engine holds the multiplexer, ``turn`` says which of the groups of lanes makes the beat.
 
     Latency     none, combinational; the engine puts a skid buffer behind it.
     Throughput  one beat per cycle.
 
     Members
     -------
-    i_0, i_1, ... : the lanes' chunks, lane (i, j) is number ``i*lane_cols + j``; o : results.
+    lane_valid, lane_ready : one bit per lane, lane (i, j) is number ``i*lane_cols + j``;
+    valid, ready, last, turn : the beat.
     """
 
     kind = "collect"
@@ -31,41 +32,39 @@ class Collector(wiring.Component):
         self.spec = spec
         chunk = schedule.chunk(spec.grid, spec.timing.words)
         assert chunk
-        self.chunk = chunk
-        lanes = {f"i_{n}": In(stream.Signature(32 * chunk)) for n in range(spec.grid.lanes)}
-        super().__init__({**lanes, "o": Out(stream_signature(spec.ports[-1]))})
+        lanes = spec.grid.lanes
+        self.together = spec.timing.words // chunk  # lanes side by side in a beat
+        self.repeats = 1 if lanes == 1 else spec.grid.span // chunk  # beats of one lane in a row
+        self.turns = lanes // self.together
+        super().__init__(
+            {
+                "lane_valid": In(lanes),
+                "lane_ready": Out(lanes),
+                "valid": Out(1),
+                "ready": In(1),
+                "last": Out(1),
+                "turn": Out(index_bits(self.turns)),
+            }
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        grid, words, chunk = self.spec.grid, self.spec.timing.words, self.chunk
-        together = words // chunk  # lanes side by side in a beat
-        repeats = 1 if grid.lanes == 1 else grid.span // chunk  # beats of one lane in a row
-        turns = grid.lanes // together
-
-        lanes = [getattr(self, f"i_{n}") for n in range(grid.lanes)]
-        beat, turn, repeat = Signal(range(self.spec.timing.beats)), Signal(range(turns)), Signal(range(repeats))
-        ready = Signal(grid.lanes)
-        valid = Cat(lane.valid for lane in lanes).word_select(turn, together)
-        taken = self.o.valid & self.o.ready
-        m.d.comb += [
-            self.o.valid.eq(valid.all()),
-            self.o.payload.data.as_value().eq(Cat(lane.payload for lane in lanes).word_select(turn, 32 * words)),
-            self.o.payload.last.eq(beat == self.spec.timing.beats - 1),
-            ready.word_select(turn, together).eq(taken.replicate(together)),
-        ]
-        m.d.comb += [lane.ready.eq(bit) for lane, bit in zip(lanes, ready, strict=True)]
+        beats = self.spec.timing.beats
+        beat, repeat = Signal(range(beats)), Signal(range(self.repeats))
+        taken = self.valid & self.ready
+        with m.Switch(self.turn):
+            for n in range(self.turns):
+                with m.Case(n):
+                    m.d.comb += self.valid.eq(self.lane_valid.word_select(n, self.together).all())
+                    m.d.comb += self.lane_ready.word_select(n, self.together).eq(taken.replicate(self.together))
+        m.d.comb += self.last.eq(beat == beats - 1)
         with m.If(taken):
-            _count(m, beat, self.spec.timing.beats)
-            if _count(m, repeat, repeats) is not None:
-                with m.If(repeat == repeats - 1):
-                    _count(m, turn, turns)
+            m.d.sync += [beat.eq(_next(beat, beats)), repeat.eq(_next(repeat, self.repeats))]
+            with m.If(repeat == self.repeats - 1):
+                m.d.sync += self.turn.eq(_next(self.turn, self.turns))
         return m
 
 
-def _count(m: Module, counter: Signal, end: int) -> Signal:
-    """Next value of a counter modulo ``end``."""
-    with m.If(counter == end - 1):
-        m.d.sync += counter.eq(0)
-    with m.Else():
-        m.d.sync += counter.eq(counter + 1)
-    return counter
+def _next(counter: Signal, end: int) -> Any:
+    """The next value of a counter modulo ``end``."""
+    return Mux(counter == end - 1, 0, counter + 1)

@@ -7,14 +7,16 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
+from golden.ports import StreamPort
+from hdl.arith.bits import choose
 from hdl.mixpe.array import Array
 from hdl.mixpe.collect import Collector
 from hdl.mixpe.feeder import Feeder
-from hdl.mixpe.lane import Lane
+from hdl.mixpe.lane import LaneRow
 from hdl.mixpe.row import needs_row_sum
 from hdl.mixpe.sequencer import Sequencer
 from hdl.shared import Shared
-from hdl.stream.signature import payload_layout, stream_signature
+from hdl.stream.signature import stream_signature
 from hdl.stream.skid import Skid
 
 
@@ -26,10 +28,12 @@ class Engine(wiring.Component):
         act -+                x, w, last                 a, s (read-out)
         wgt -+-> Feeder ----------------------> Array <------------------+
         par -+     |  start, columns                                    |
-        scl -+     +----------------------> Sequencer per segment ---> Lanes -> Collector -> o
-                   |  tokens                      slot, par             ^
-                   +----------------------------------------------------+
+        scl -+     +----------------------> Sequencer per segment -> Lane rows -> Collector -> o
+                   |  tokens                    slot, par          ^
+                   +------------------------------------------------+
     """
+
+    kind = "engine"
 
     def __init__(self, spec: MixPESpec):
         self.spec = spec
@@ -41,55 +45,77 @@ class Engine(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
-        m.submodules.feeder = feeder = Feeder(spec)
-        m.submodules.array = array = Array(spec)
+        m.submodules.feeder = feeder = Shared(Feeder, spec)
+        m.submodules.array = array = Shared(Array, spec)
+        m.submodules.collect = collect = Shared(Collector, spec)
         for port in spec.ports[:4]:
-            m.submodules[f"skid_{port.name}"] = skid = Skid(payload_layout(port))
-            wiring.connect(m, wiring.flipped(getattr(self, port.name)), skid.i)
-            wiring.connect(m, skid.o, getattr(feeder, port.name))
+            _skid(m, port, wiring.flipped(getattr(self, port.name)), getattr(feeder, port.name))
         m.d.comb += [
             array.x.eq(feeder.x),
             array.w.eq(feeder.w),
             array.last.eq(feeder.last),
             self.sts_error.eq(feeder.error),
         ]
-        lanes = self._lanes(m, feeder, array)
+        slots, pars = self._sequencers(m, feeder)
+        chunks = self._lanes(m, feeder, array, collect, slots, pars)
 
-        m.submodules.collect = collect = Collector(spec)
-        m.submodules.skid_o = skid = Skid(payload_layout(spec.ports[-1]))
-        for n, lane in enumerate(lanes):
-            wiring.connect(m, lane.o, getattr(collect, f"i_{n}"))
-        wiring.connect(m, collect.o, skid.i)
-        wiring.connect(m, skid.o, wiring.flipped(self.o))
+        beat = stream_signature(spec.ports[-1]).create()
+        m.d.comb += [
+            beat.valid.eq(collect.valid),
+            collect.ready.eq(beat.ready),
+            beat.payload.data.as_value().eq(choose(Cat(chunks), 32 * spec.timing.words, collect.turn)),
+            beat.payload.last.eq(collect.last),
+        ]
+        _skid(m, spec.ports[-1], beat, wiring.flipped(self.o))
         m.d.comb += feeder.give.eq(self.o.valid & self.o.ready & self.o.payload.last)
         return m
 
-    def _lanes(self, m: Module, feeder: Feeder, array: Array) -> list[Any]:
-        """Sequencers from left to right, lanes below them; returns lanes by number, row by row."""
-        spec, grid = self.spec, self.spec.grid
-        lanes: dict[tuple[int, int], Any] = {}
+    def _sequencers(self, m: Module, feeder: Any) -> tuple[Any, Any]:
+        """One per segment, from left to right; their sequences side by side."""
+        sequencers = []
         start, columns = feeder.start, feeder.columns
-        token_width = spec.ports[3].lane_width
-        for j in range(grid.lane_cols):
-            m.submodules[f"sequencer_{j}"] = sequencer = Sequencer(spec, j)
+        for j in range(self.spec.grid.lane_cols):
+            m.submodules[f"sequencer_{j}"] = sequencer = Shared(Sequencer, self.spec, j)
             m.d.comb += [sequencer.start.eq(start), sequencer.par_i.eq(columns)]
-            if not sequencer.last_segment:
+            if j + 1 < self.spec.grid.lane_cols:
                 start, columns = sequencer.start_o, sequencer.par_o
-            slot, par = sequencer.slot, sequencer.par
-            for i in range(grid.lane_rows):
-                m.submodules[f"lane_{i}_{j}"] = lanes[i, j] = lane = Shared(Lane, spec)
-                rows = range(i, grid.rows, grid.lane_rows)
-                at = [r * grid.lane_cols + j for r in rows]
-                m.d.comb += [
-                    lane.slot_i.eq(slot),
-                    lane.par_i.eq(par),
-                    lane.a.eq(Cat(array.a.word_select(n, spec.pe.sum_width) for n in at)),
-                    lane.scl.eq(Cat(feeder.tokens.word_select(r, token_width) for r in rows)),
-                    lane.push.eq(feeder.push),
-                ]
-                if needs_row_sum(spec):
-                    m.d.comb += lane.s.eq(Cat(array.s.word_select(n, spec.row_sum_width) for n in at))
-                width = len(slot.column)
-                m.d.comb += [array.column.word_select(n, width).eq(slot.column) for n in at]
-                slot, par = lane.slot_o, lane.par_o
-        return [lanes[i, j] for i in range(grid.lane_rows) for j in range(grid.lane_cols)]
+            sequencers.append(sequencer)
+        return Cat(s.slot for s in sequencers), Cat(s.par for s in sequencers)
+
+    def _lanes(self, m: Module, feeder: Any, array: Any, collect: Any, slots: Any, pars: Any) -> list[Any]:
+        """Lane rows under one another; lane row i reads the rows i, i + lane_rows, ... Returns their chunks of words."""
+        chunks = []
+        spec, grid = self.spec, self.spec.grid
+        token_width = spec.ports[3].lane_width
+        for i in range(grid.lane_rows):
+            m.submodules[f"lane_row_{i}"] = lane = Shared(LaneRow, spec)
+            rows = range(i, grid.rows, grid.lane_rows)
+            m.d.comb += [
+                lane.slot_i.eq(slots),
+                lane.par_i.eq(pars),
+                lane.a.eq(Cat(array.a.word_select(r, len(array.a) // grid.rows) for r in rows)),
+                lane.scl.eq(Cat(feeder.tokens.word_select(r, token_width) for r in rows)),
+                lane.push.eq(feeder.push),
+                lane.ready.eq(collect.lane_ready.word_select(i, grid.lane_cols)),
+                collect.lane_valid.word_select(i, grid.lane_cols).eq(lane.valid),
+            ]
+            if needs_row_sum(spec):
+                m.d.comb += lane.s.eq(Cat(array.s.word_select(r, len(array.s) // grid.rows) for r in rows))
+            width = len(lane.column)
+            m.d.comb += [array.column.word_select(r, width).eq(lane.column) for r in rows]
+            slots, pars = lane.slot_o, lane.par_o
+            chunks.append(lane.payload)
+        return chunks
+
+
+def _skid(m: Module, port: StreamPort, source: Any, sink: Any) -> None:
+    """A skid buffer between two streams of a port: no path through the engine's ports is combinational."""
+    m.submodules[f"skid_{port.name}"] = skid = Shared(Skid, port.width + bool(port.last))
+    m.d.comb += [
+        skid.i.payload.eq(source.payload.as_value()),
+        skid.i.valid.eq(source.valid),
+        source.ready.eq(skid.i.ready),
+        sink.payload.as_value().eq(skid.o.payload),
+        sink.valid.eq(skid.o.valid),
+        skid.o.ready.eq(sink.ready),
+    ]

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from golden.mixpe.gemm import MixPESpec
 from hdl.mixpe.cores import CORES, operand
 from hdl.mixpe.sequencer import start_layout
+from hdl.shared import Shared
 from hdl.stream.credit import Credit
 from hdl.stream.signature import stream_signature
 
@@ -54,7 +55,7 @@ class Feeder(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
-        m.submodules.credit = credit = Credit(spec.timing.tiles)
+        m.submodules.credit = credit = Shared(Credit, spec.timing.tiles)
 
         tile_end = self.act.payload.last | self.wgt.payload.last
         group_end = tile_end | self._group_full(m)

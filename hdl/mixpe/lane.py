@@ -9,12 +9,13 @@ from amaranth.lib.wiring import In, Out
 from golden.mixpe import schedule
 from golden.mixpe.formats import EXPONENTS
 from golden.mixpe.gemm import MixPESpec
+from hdl.arith.bits import choose
 from hdl.arith.delay import delay
 from hdl.arith.floats import Multiply
 from hdl.mixpe.dequant import ExactDequantiser, Fp32Dequantiser
 from hdl.mixpe.row import needs_row_sum
 from hdl.mixpe.sequencer import slot_layout
-from hdl.shared import Shared
+from hdl.shared import Shared, prototype
 from hdl.stream.fifo import StreamFIFO
 
 
@@ -68,9 +69,9 @@ class Lane(wiring.Component):
         slot = self.slot_o
         pick = Shared(ExactDequantiser if spec.accumulate == "exact" else Fp32Dequantiser, spec)
         m.submodules.dequant = dequant = pick
-        m.d.sync += dequant.a.eq(self.a.word_select(slot.turn, spec.pe.sum_width))
+        m.d.sync += dequant.a.eq(choose(self.a, spec.pe.sum_width, slot.turn))
         if needs_row_sum(spec):
-            m.d.sync += dequant.s.eq(self.s.word_select(slot.turn, spec.row_sum_width))
+            m.d.sync += dequant.s.eq(choose(self.s, spec.row_sum_width, slot.turn))
         m.d.sync += [
             dequant.par.eq(self.par_o),
             dequant.valid.eq(slot.valid),
@@ -97,16 +98,16 @@ class Lane(wiring.Component):
     def _scales(self, m: Module, turn: Any, pop: Any, depth: int) -> Any:
         """Scale of the lane's row ``turn`` for the oldest tile (group) under way."""
         width = self.spec.ports[3].lane_width
-        m.submodules.scales = scales = StreamFIFO(len(self.scl), max(2, depth))
+        m.submodules.scales = scales = Shared(StreamFIFO, len(self.scl), max(2, depth))
         m.d.comb += [scales.i.payload.eq(self.scl), scales.i.valid.eq(self.push), scales.o.ready.eq(pop)]
-        chosen = scales.o.payload.word_select(turn, width)
+        chosen = choose(scales.o.payload, width, turn)
         return chosen.as_signed() if self.spec.act_scale == "pow2" else chosen
 
     def _queue(self, m: Module, word: Any, done: Any) -> None:
         """Chunks of consecutive words; there is room for all tiles under way."""
         spec = self.spec
         depth = spec.timing.tiles * spec.grid.depth // self.chunk
-        m.submodules.results = results = StreamFIFO(32 * self.chunk, max(2, depth))
+        m.submodules.results = results = Shared(StreamFIFO, 32 * self.chunk, max(2, depth))
         held = Signal(32 * self.chunk)  # the newest word on top
         latest = Cat(held[32:], word)
         filled = Signal(range(self.chunk))
@@ -121,3 +122,73 @@ class Lane(wiring.Component):
             self.o.valid.eq(results.o.valid),
             results.o.ready.eq(self.o.ready),
         ]
+
+
+class LaneRow(wiring.Component):
+    """The lanes of one lane row, from segment to segment: all that reads the rows i, i + lane_rows, ...
+
+    Members
+    -------
+    slot_i, par_i -> slot_o, par_o : one sequence per segment, side by side, one cycle later;
+    column : which column of each segment the rows are to read out; a, s : the rows' read-outs, row after row;
+    scl, push : as :class:`Lane`; valid, ready, payload : the lanes' chunks, side by side.
+    """
+
+    kind = "lane_row"
+
+    def __init__(self, spec: MixPESpec):
+        self.spec = spec
+        self._lane = lane = prototype(Lane, (spec,))
+        n = spec.grid.lane_cols
+        members: dict[str, Any] = {
+            "slot_i": In(n * len(lane.slot_i.as_value())),
+            "slot_o": Out(n * len(lane.slot_i.as_value())),
+            "par_i": In(n * len(lane.par_i)),
+            "par_o": Out(n * len(lane.par_i)),
+            "column": Out(n * len(lane.slot_i.column)),
+            "a": In(n * len(lane.a)),
+            "scl": In(len(lane.scl)),
+            "push": In(1),
+            "valid": Out(n),
+            "ready": In(n),
+            "payload": Out(n * len(lane.o.payload)),
+        }
+        if needs_row_sum(spec):
+            members["s"] = In(n * len(lane.s))
+        super().__init__(members)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        spec, n = self.spec, self.spec.grid.lane_cols
+        lanes = []
+        for j in range(n):
+            m.submodules[f"lane_{j}"] = lane = Shared(Lane, spec)
+            m.d.comb += [
+                lane.slot_i.as_value().eq(_share(self.slot_i, j, n)),
+                lane.par_i.eq(_share(self.par_i, j, n)),
+                lane.a.eq(_segment(self.a, j, n, spec.pe.sum_width)),
+                lane.scl.eq(self.scl),
+                lane.push.eq(self.push),
+                lane.o.ready.eq(self.ready[j]),
+            ]
+            if needs_row_sum(spec):
+                m.d.comb += lane.s.eq(_segment(self.s, j, n, spec.row_sum_width))
+            lanes.append(lane)
+        m.d.comb += [
+            self.slot_o.eq(Cat(lane.slot_o for lane in lanes)),
+            self.par_o.eq(Cat(lane.par_o for lane in lanes)),
+            self.column.eq(Cat(lane.slot_i.column for lane in lanes)),
+            self.valid.eq(Cat(lane.o.valid for lane in lanes)),
+            self.payload.eq(Cat(lane.o.payload for lane in lanes)),
+        ]
+        return m
+
+
+def _share(words: Any, j: int, n: int) -> Any:
+    """Part j of n equal parts."""
+    return words.word_select(j, len(words) // n)
+
+
+def _segment(words: Any, j: int, n: int, width: int) -> Any:
+    """Segment j's word of every row."""
+    return Cat(words.word_select(at, width) for at in range(j, len(words) // width, n))

@@ -24,6 +24,8 @@ class PEStream(wiring.Component):
     backpressure reaches the operands and no sum is lost.
     """
 
+    kind = "stream"
+
     def __init__(self, spec: PESpec):
         self.spec = spec
         port_i, port_o = spec.ports
@@ -35,7 +37,7 @@ class PEStream(wiring.Component):
         places = spec.latency + 1  # a sum every cycle keeps this many under way
         m.submodules.pe = pe = Shared(PE, spec)
         m.submodules.sums = sums = SyncFIFOBuffered(width=spec.sum_width, depth=places)
-        m.submodules.credit = credit = Credit(places)
+        m.submodules.credit = credit = Shared(Credit, places)
 
         beat = self.i.payload.data[0]
         taken = self.i.valid & self.i.ready

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
+from hdl.arith.bits import choose
 from hdl.arith.delay import delay
 from hdl.mixpe.cores import CORES
 from hdl.mixpe.pe import PE
@@ -73,7 +74,7 @@ class Row(wiring.Component):
         for j in range(grid.lane_cols):
             column = self.column.word_select(j, index_bits(grid.span))
             sums = Cat(pe.sum for pe in pes[j * grid.span : (j + 1) * grid.span])
-            m.d.sync += self.a.word_select(j, spec.pe.sum_width).eq(sums.word_select(column, spec.pe.sum_width))
+            m.d.sync += self.a.word_select(j, spec.pe.sum_width).eq(choose(sums, spec.pe.sum_width, column))
 
         if needs_row_sum(spec):
             self._row_sums(m, lasts)

@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
+from hdl.arith.bits import choose
 from hdl.arith.delay import delay
 from hdl.mixpe.row import index_bits
 
@@ -89,7 +90,7 @@ class Sequencer(wiring.Component):
             m.d.sync += [column.eq(0), turn.eq(0), slot.eq(0)]
 
         now = Cat(valid, first, final, end, column, turn, slot)  # the order of slot_layout
-        par = bank[: grid.span * self.par_width].word_select(column, self.par_width)
+        par = choose(bank[: grid.span * self.par_width], self.par_width, column)
         align = spec.timing.align
         m.d.comb += [
             self.slot.as_value().eq(delay(m, now, align, "slot_ahead")),
