@@ -6,6 +6,8 @@ would clash; a nameless value becomes ``_1``, ``_2``, ...
 """
 
 import re
+import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 _ESCAPED = re.compile(r"\\\S+ ")
@@ -14,6 +16,8 @@ _MODULE = re.compile(rf"^module ({_ID})\s*\((.*?)\);\n(.*?)^endmodule\n", re.MUL
 _PORT = re.compile(rf"^  (input|output) ((?:\[\d+:0\] )?)({_ID});\n  (wire|reg) \2\3( = [^;]+)?;\n", re.MULTILINE)
 _INSTANCE = re.compile(rf"^  ({_ID})\s*({_ID})\s*\(\n((?:    \..*\n)*)  \);\n", re.MULTILINE)
 _CONNECTION = re.compile(rf"^    \.({_ID})\s*\(", re.MULTILINE)
+_NET = re.compile(r"^(    \.\w+)\((\w+)\)", re.MULTILINE)
+_WIRE = re.compile(r"^  wire ((?:\[\d+:0\] )?)(\w+);\n", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"^ *\(\* init = .* \*\)\n", re.MULTILINE)
 
 
@@ -69,11 +73,34 @@ def _module(modules: Names, scopes: Mapping[str, Names], order: Sequence[str] | 
         connections = _CONNECTION.sub(lambda c: f"    .{ports[c[1]]}(", m[3])
         return f"  {modules[m[1]]} {scope[m[2]]} (\n{connections}  );\n"
 
-    body = scope.apply(_INSTANCE.sub(instance, _ATTRIBUTE.sub("", body)))
+    body = _tidy_wires(scope.apply(_INSTANCE.sub(instance, _ATTRIBUTE.sub("", body))))
     ports = {m[3]: m for m in _PORT.finditer(body)}
-    if order is None:
+    if order is not None:
+        order = [p if p in ports else scope[f"\\{p} "] for p in order]
+    else:
         order = sorted(ports, key=lambda p: (p not in ("clk", "rst"), ports[p][1], p))
     width = max(len(m[2]) for m in ports.values())
     lines = [f"  {m[1]:6} {m[4]:4} {m[2]:>{width}}{m[3]}{m[5] or ''}" for m in (ports[p] for p in order)]
     header = ",\n".join(lines)
     return f"module {modules[name]} (\n{header}\n);\n{_PORT.sub('', body)}endmodule\n"
+
+
+def _tidy_wires(body: str) -> str:
+    """Leave an output open where its wire goes nowhere else, and declare the other wires together, by width."""
+    uses = Counter(re.findall(r"[A-Za-z_]\w*", re.sub(r"\.\w+\(", "(", body)))
+    connected = {m[2] for m in _NET.finditer(body)}
+    by_width: dict[str, list[str]] = {}
+    dangling = set()
+    ports = {m[3] for m in _PORT.finditer(body)}
+    for m in _WIRE.finditer(body):
+        if m[2] in connected and uses[m[2]] == 2:
+            dangling.add(m[2])
+        elif m[2] not in ports:
+            by_width.setdefault(m[1], []).append(m[2])
+    body = _NET.sub(lambda m: f"{m[1]}()" if m[2] in dangling else m[0], body)
+    body = _WIRE.sub(lambda m: m[0] if m[2] in ports else "", body)
+    wires = [
+        textwrap.fill(f"wire {width}{', '.join(names)};", 120, initial_indent="  ", subsequent_indent="    ")
+        for width, names in by_width.items()
+    ]
+    return "".join(f"{w}\n" for w in wires) + body

@@ -15,15 +15,19 @@ class Waiver:
 WAIVERS = (
     Waiver("DECLFILENAME", "*", "a product is one file that holds all its modules"),
     Waiver("PROCASSINIT", "*", "registers have the same value at power-up as after reset"),
-    Waiver("UNUSEDSIGNAL", "Signal is not used: '_*", "a nameless value: an output that is left open"),
+    Waiver("PINCONNECTEMPTY", "*", "an output that is not needed here is left open, and shown to be"),
     Waiver(
         "UNUSEDSIGNAL", "Bits of signal are not used*", "pad bits of tdata, and the carry of a sum cut to its width"
     ),
-    Waiver("UNUSEDSIGNAL", "*'clk'*", "every kind of block has a clock port, used or not"),
-    Waiver("UNUSEDSIGNAL", "*'rst'*", "every kind of block has a reset port, used or not"),
+    Waiver(
+        "UNUSEDSIGNAL", "Signal is not used*", "a cut carry, or an inner port that this configuration does not need"
+    ),
     Waiver("VARHIDDEN", "Declaration of signal hides*: '?'*", "multiplexers are functions of a, b and s"),
-    Waiver("WIDTHEXPAND", "*SIGNED*generates*", "$signed operands are extended with their sign, as meant"),
-    Waiver("WIDTHEXPAND", "*CONST*generates*", "constants are written without their leading zeros"),
+    Waiver("CASEOVERLAP", "*", "the selector of a multiplexer is one-hot"),
+    Waiver(
+        "WIDTHEXPAND", "Operator * expects*", "operands grow to the width of the result, by their sign where $signed"
+    ),
+    Waiver("WIDTHTRUNC", "*Assign RHS's SHIFTR generates*", "one word of many is chosen by shifting it to the bottom"),
 )
 
 

@@ -34,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--set", metavar="key=value", nargs="+", help="single parameters")
 
 
+def natural(text: str) -> int:
+    """An integer from 0 to 2**32 - 1, for ``type=`` of an argument."""
+    if not text.isdecimal() or int(text) >= 1 << 32:
+        raise argparse.ArgumentTypeError(f"must be an integer between 0 and {(1 << 32) - 1}, not {text!r}")
+    return int(text)
+
+
 def configured(args: argparse.Namespace) -> UnitSpec:
     """The specification that the arguments describe; :class:`golden.spec.SpecError` for bad ones."""
     chosen = unit(args.unit)

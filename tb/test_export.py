@@ -1,0 +1,305 @@
+"""The product of every unit in every preset: legal, clean, reproducible Verilog, and a manifest that tells the truth.
+
+How long it takes grows with the presets: each is exported once, and the smallest once more, in another process.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from pyslang import ast, syntax
+
+from gen import toolchain
+from gen.elaborate import elaborate
+from gen.export import Product, export
+from gen.registry import UNITS, unit
+from gen.tidy import Names, tidy
+from gen.waivers import WAIVERS
+from golden.mixpe.pe import PESpec
+from golden.spec import SpecError
+from hdl.mixpe.pe import PE
+from hdl.shared import Shared
+
+EVERY = [(name, preset) for name, u in UNITS.items() for preset in u.presets]
+every = pytest.mark.parametrize(("name", "preset"), EVERY, ids=["-".join(e) for e in EVERY])
+
+
+@functools.cache
+def product(name: str, preset: str) -> Product:
+    return export(unit(name).configure(preset))
+
+
+def lint(folder: Path, *files: str) -> str:
+    tool = toolchain.verilator()
+    command = [str(tool.program), "--lint-only", "-Wall", "--quiet", *files]
+    run = subprocess.run(
+        command, cwd=folder, env=os.environ | tool.environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0 or "%Warning" in run.stderr, run.stderr
+    return run.stderr
+
+
+def parsed(verilog: str) -> ast.Compilation:
+    compilation = ast.Compilation()
+    compilation.addSyntaxTree(syntax.SyntaxTree.fromText(verilog))
+    errors = [d for d in compilation.getAllDiagnostics() if d.isError()]
+    assert not errors, errors
+    return compilation
+
+
+@every
+def test_a_foreign_parser_reads_the_port_table_of_the_manifest(name: str, preset: str) -> None:
+    made = product(name, preset)
+    tops = parsed(made.verilog).getRoot().topInstances
+    assert [t.name for t in tops] == [made.top]
+    directions = {ast.ArgumentDirection.In: "input", ast.ArgumentDirection.Out: "output"}
+    assert [
+        {"name": p.name, "direction": directions[p.direction], "width": p.type.bitWidth} for p in tops[0].body.portList
+    ] == made.manifest["ports"]
+
+
+@every
+def test_lint_is_clean_with_the_waivers(name: str, preset: str, tmp_path: Path) -> None:
+    made = product(name, preset)
+    made.write(tmp_path)
+    assert lint(tmp_path, f"{made.top}.vlt", f"{made.top}.v") == ""
+
+
+def test_lint_complains_without_the_waivers(tmp_path: Path) -> None:
+    product("mixpe_pe", "tiny").write(tmp_path)
+    assert "%Warning-PROCASSINIT" in lint(tmp_path, "mixpe_pe.v")
+
+
+@every
+def test_every_port_of_the_top_is_used(name: str, preset: str) -> None:
+    made = product(name, preset)
+    body = re.search(rf"^module {made.top} \(\n.*?\);\n(.*?)^endmodule", made.verilog, re.MULTILINE | re.DOTALL)
+    assert body
+    assert {p["name"] for p in made.manifest["ports"]} <= set(re.findall(r"\w+", body[1]))
+
+
+def test_waivers_are_few_and_each_has_a_reason() -> None:
+    assert len(WAIVERS) <= 12
+    assert all(len(w.reason.split()) > 3 for w in WAIVERS)
+    assert len(set(WAIVERS)) == len(WAIVERS)
+    vlt = product("mixpe_pe", "tiny").vlt.splitlines()
+    assert vlt[0] == "`verilator_config"
+    assert vlt[1::2] == [f"// {w.reason}" for w in WAIVERS]
+    assert all(line.startswith("lint_off -rule ") for line in vlt[2::2])
+
+
+@every
+def test_names_are_plain_and_modules_begin_with_the_top(name: str, preset: str) -> None:
+    made = product(name, preset)
+    code = re.sub(r"//.*", "", made.verilog)
+    assert "\\" not in code
+    assert set(re.findall(r"[\w$]*\$[\w$]*", code)) <= {"$signed", "$unsigned"}
+    modules = re.findall(r"^module (\w+) \(", code, re.MULTILINE)
+    assert modules[0] == made.top
+    assert all(m.startswith(f"{made.top}_") for m in modules[1:])
+    assert len(set(modules)) == len(modules)
+
+
+@every
+def test_no_place_and_no_time_in_the_product(name: str, preset: str) -> None:
+    text = "".join(product(name, preset).files.values())
+    assert str(Path.cwd()) not in text
+    assert sys.prefix not in text
+    assert not re.search(r"\b\d{4}-\d{2}-\d{2}\b|\b\d{2}:\d{2}:\d{2}\b", text)
+
+
+def test_the_same_bytes_in_another_process_with_another_hash_seed() -> None:
+    program = """
+import hashlib, json, sys
+from gen.export import export
+from gen.registry import unit
+made = [export(unit(name).configure("tiny")).files for name in json.loads(sys.argv[1])]
+print(json.dumps([hashlib.sha256(json.dumps(files).encode()).hexdigest() for files in made]))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(list(UNITS))],
+        env=os.environ | {"PYTHONHASHSEED": "4711"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    here = [hashlib.sha256(json.dumps(product(name, "tiny").files).encode()).hexdigest() for name in UNITS]
+    assert json.loads(run.stdout) == here
+
+
+@every
+def test_the_manifest_describes_its_verilog(name: str, preset: str) -> None:
+    made = product(name, preset)
+    spec = unit(name).configure(preset)
+    manifest = json.loads(made.files[f"{made.top}.json"])
+    assert manifest["sha256"] == hashlib.sha256(made.verilog.encode()).hexdigest()
+    assert manifest["unit"] == name
+    assert type(spec)(**manifest["configuration"]) == spec
+    assert manifest["figures"] == spec.figures()
+
+
+@every
+def test_the_header_holds_the_configuration_and_the_ports(name: str, preset: str) -> None:
+    made = product(name, preset)
+    comment = [line.removeprefix("//").strip() for line in made.verilog.splitlines() if line.startswith("//")]
+    at, end = comment.index("Configuration (TOML)"), comment.index("Ports")
+    spec = unit(name).configure(preset)
+    assert type(spec).from_toml("\n".join(comment[at + 1 : end])) == spec
+    rows = [line.split()[:3] for line in comment[end + 1 :]]
+    assert rows == [[p["name"], p["direction"], str(p["width"])] for p in made.manifest["ports"]]
+
+
+@every
+def test_beats_can_be_packed_and_unpacked_from_the_manifest_alone(name: str, preset: str) -> None:
+    rng = random.Random(7)
+    for port, stream in zip(unit(name).configure(preset).ports, product(name, preset).manifest["streams"], strict=True):
+        assert stream["prefix"] == port.prefix
+        values = {f["name"]: [_random(rng, f) for _ in range(f["lane"]["count"])] for f in stream["fields"]}
+        tdata = 0
+        for f in stream["fields"]:
+            for i, v in enumerate(values[f["name"]]):
+                tdata |= (v % (1 << f["width"])) << (i * f["lane"]["stride"] + f["lsb"])
+        beats = port.pack(**{k: [v] for k, v in values.items()})
+        assert beats.data[0].tobytes() == tdata.to_bytes(stream["tdata_width"] // 8, "little")
+        assert {k: v[0].tolist() for k, v in port.unpack(beats).items()} == values
+
+
+def _random(rng: random.Random, field: dict[str, Any]) -> int:
+    signed = field["format"].startswith("int")
+    return rng.getrandbits(field["width"]) - (1 << (field["width"] - 1) if signed else 0)
+
+
+def test_yosys_reads_the_product(tmp_path: Path) -> None:
+    product("mixpe_pe", "tiny").write(tmp_path)
+    program = """
+from pyosys import libyosys as ys
+design = ys.Design()
+ys.run_pass("read_verilog mixpe_pe.v", design)
+ys.run_pass("hierarchy -check -top mixpe_pe", design)
+ys.run_pass("proc", design)
+ys.run_pass("check -assert", design)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=True)
+
+
+class Pair(wiring.Component):
+    """Two kinds of PE, one placed twice, and names that need care."""
+
+    def __init__(self) -> None:
+        super().__init__({"x": In(signed(8)), "end": In(1), "sum": Out(16), "other": Out(17)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        short, long = PESpec.from_values({"group": 8}), PESpec.from_values({"group": 16})
+        assert short.sum_width == 15
+        m.submodules.a = a = Shared(PE, short)
+        m.submodules.b = b = Shared(PE, long)
+        m.submodules.c = c = Shared(PE, short)
+        held, clash = Signal(8, name="held.x[0]"), Signal(8, name="held_x_0")
+        word = Signal(name="wire")
+        m.d.sync += [held.eq(self.x), clash.eq(held), word.eq(self.end)]
+        m.d.comb += [
+            a.x_i.eq(clash),
+            b.x_i.eq(a.x_o),
+            c.x_i.eq(b.x_o),
+            *(p.last_i.eq(word & self.end) for p in (a, b, c)),
+            *(p.w_i.eq(self.x[:4]) for p in (a, b, c)),
+            self.sum.eq(b.sum),
+            self.other.eq(Cat(a.sum, c.sum[:2])),
+        ]
+        return m
+
+
+def test_every_kind_of_block_is_one_module() -> None:
+    text, order = elaborate(Pair(), "pair")
+    verilog = "\n".join(tidy(text, order))
+    root = parsed(verilog).getRoot()
+    assert re.findall(r"^module (\w+)", verilog, re.MULTILINE) == ["pair", "pair_pe", "pair_pe_1"]
+    assert re.findall(r"^  (\w+) ([abc]) \($", verilog, re.MULTILINE) == [
+        ("pair_pe", "a"),
+        ("pair_pe_1", "b"),
+        ("pair_pe", "c"),
+    ]
+    # the port called like a reserved word is renamed, and still found by whoever places the module
+    assert [p.name for p in root.topInstances[0].body.portList] == ["clk", "rst", "x", "end_", "sum", "other"]
+    assert {"held_x_0", "held_x_0_1", "wire_1"} <= set(re.findall(r"reg (?:\[7:0\] )?(\w+) =", verilog))
+
+
+def test_names_stay_distinct() -> None:
+    names = Names("wire a_b; wire \\a.b ;")
+    assert [names[n] for n in ("a_b", "\\a.b ", "\\a[b] ", "\\$12 ", "\\x$7 ", "\\x$8 ", "\\2x ", "\\end ")] == [
+        "a_b",
+        "a_b_1",
+        "a_b_2",
+        "_1",
+        "x_1",
+        "x_2",
+        "_2x",
+        "end_",
+    ]
+    assert names["\\a.b "] == "a_b_1"
+
+
+def test_top_names_module_and_files(tmp_path: Path) -> None:
+    made = export(unit("mixpe_pe").configure("tiny"), top="my_pe")
+    assert [p.name for p in made.write(tmp_path / "new" / "folder")] == [
+        "my_pe.v",
+        "my_pe.json",
+        "my_pe.vlt",
+        "my_pe.core",
+    ]
+    assert made.manifest["top"] == "my_pe"
+    assert "module my_pe_pe (" in made.verilog
+    assert "mixpe_pe_" not in made.verilog
+    assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == sorted(made.files)
+
+
+@pytest.mark.parametrize(
+    ("top", "sentence"),
+    [
+        ("1pe", "top must be a letter followed by letters, digits and underscores, not '1pe'"),
+        ("", "top must be a letter followed by letters, digits and underscores, not ''"),
+        ("pe\n", "top must be a letter followed by letters, digits and underscores, not 'pe\\n'"),
+        ("module", "top must not be a word that Verilog reserves, not 'module'"),
+    ],
+)
+def test_a_name_that_cannot_be_a_module_is_refused(top: str, sentence: str) -> None:
+    with pytest.raises(SpecError) as e:
+        export(unit("mixpe_pe").configure("tiny"), top=top)
+    assert str(e.value) == sentence
+
+
+def test_a_product_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    made = product("mixpe_pe", "tiny")
+    (tmp_path / "mixpe_pe.vlt").mkdir()
+    with pytest.raises(SpecError) as e:
+        made.write(tmp_path)
+    assert str(e.value) == f"output folder {tmp_path} must be writable: mixpe_pe.vlt is a directory"
+    assert [p.name for p in tmp_path.iterdir()] == ["mixpe_pe.vlt"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpecError) as e:
+        made.write(tmp_path / "file")
+    assert str(e.value) == f"output folder {tmp_path / 'file'} must be writable: File exists"
+
+
+def test_exporting_twice_in_one_process_gives_the_same_bytes() -> None:
+    spec = unit("mixpe_pe").configure("tiny")
+    assert export(spec).files == product("mixpe_pe", "tiny").files
+
+
+def test_figures_are_plain_numbers() -> None:
+    for e in EVERY:
+        assert all(type(v) in (int, float) for v in product(*e).manifest["figures"].values())
+        assert not any(isinstance(v, np.generic) for v in product(*e).manifest["configuration"].values())
