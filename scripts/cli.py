@@ -47,9 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(e, file=sys.stderr)
         return 2
     except ModuleNotFoundError as e:
-        if e.name is None or e.name.split(".")[0] in OWN_PACKAGES:
+        package = (e.name or "").split(".")[0]
+        if package in ("", *OWN_PACKAGES):
             raise
-        print(f"the Python package {e.name} is needed and was not found: pip install 'senbazuru[all]'", file=sys.stderr)
+        print(
+            f"the Python package {package} is needed and was not found: pip install 'senbazuru[all]'", file=sys.stderr
+        )
         return 2
     except KeyboardInterrupt:
         return 130
