@@ -36,7 +36,7 @@ class BuildError(RuntimeError):
 
 @dataclass(frozen=True)
 class Flags:
-    """``waves`` compiles tracing in. ``optimise`` spends build time on speed."""
+    """``waves`` compiles tracing in. ``optimise`` spends build time on speed: on a 16x16 array a fifth for a tenth."""
 
     waves: bool = False
     optimise: bool = False
@@ -45,7 +45,7 @@ class Flags:
     def verilate(self) -> list[str]:
         flags = ["-Wno-lint", "-Wno-fatal", "-CFLAGS", "-fPIC"]
         if not self.optimise:
-            flags.append("-fno-merge-cond")  # this pass alone takes 30 s on a 16x16 array, and gains a third in speed
+            flags.append("-fno-merge-cond")  # this pass can take minutes on a large module
         if self.waves:
             flags += [f"--trace-{wave_format()}", "--trace-structs"]
         return flags
@@ -180,9 +180,12 @@ class Build:
         return Simulation(self, module="", waves=False)
 
     def _control_file(self) -> str:
-        """Makes the ports, and nothing else, visible to cocotb."""
-        ports = [p["name"] for p in self.product.manifest["ports"]]
-        lines = [f'public_flat_rw -module "{self.product.top}" -var "{name}"\n' for name in ports]
+        """Makes the ports, and nothing else, visible to cocotb: inputs for writing, outputs for reading."""
+        access = {"input": "rw", "output": "rd"}
+        lines = [
+            f'public_flat_{access[p["direction"]]} -module "{self.product.top}" -var "{p["name"]}"\n'
+            for p in self.product.manifest["ports"]
+        ]
         return "`verilator_config\n" + "".join(lines)
 
     def _binding(self) -> str:

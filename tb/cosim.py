@@ -55,12 +55,11 @@ class _Run(ctypes.Structure):
     )
 
 
-def compile(spec: UnitSpec, optimise: bool = True, product: Product | None = None) -> "Rtl":
+def compile(spec: UnitSpec, optimise: bool = False, product: Product | None = None) -> "Rtl":
     """Build the RTL of ``spec`` for bulk co-simulation, or find it in the cache.
 
-    ``optimise=False`` shares the build with the cocotb player: for large arrays it takes a fraction of the time and
-    runs at about two thirds of the speed. ``product`` replaces ``export(spec)``, for faulty or synthesised variants. A
-    library is loaded per call; an ``Rtl`` may be used for any number of jobs.
+    Without ``optimise`` the build is the one that the cocotb player uses. ``product`` replaces ``export(spec)``, for
+    faulty or synthesised variants. An ``Rtl`` may be used for any number of jobs.
     """
     return Rtl(spec, Build(product or export(spec), Flags(optimise=optimise)))
 

@@ -97,7 +97,7 @@ def run_cocotb(
         if waves:
             dump = stem.with_suffix(f".{wave_format()}")
             shutil.move(folder / f"dump.{wave_format()}", dump)
-    _judge(cases, played)
+    _judge(cases, played, dump)
     if failed:
         raise CheckFailed(f"cocotb reports a failure that the findings do not explain:\n{log[-4000:]}")
     return Results(played, seconds, stem.with_suffix(".xml"), dump)
@@ -106,7 +106,7 @@ def run_cocotb(
 def run_bulk(spec: UnitSpec, cases: Sequence[Case], seed: int, product: Product | None = None) -> Results:
     """Play the cases with the bulk player; prints the replay command. Raises as :func:`run_cocotb`."""
     print(f"seed {seed}: {replay_command(spec, seed)}")
-    rtl = compile(spec, optimise=False, product=product)
+    rtl = compile(spec, product=product)
     played, seconds = [], 0.0
     for case in cases:
         played.append(rtl.play(case))
@@ -118,7 +118,7 @@ def run_bulk(spec: UnitSpec, cases: Sequence[Case], seed: int, product: Product 
 PLAYERS: dict[str, Callable[..., Results]] = {"cocotb": run_cocotb, "bulk": run_bulk}
 
 
-def _judge(cases: Sequence[Case], played: Sequence[Played]) -> None:
+def _judge(cases: Sequence[Case], played: Sequence[Played], waves: Path | None = None) -> None:
     findings = []
     for case, seen in zip(cases, played, strict=True):
         try:
@@ -126,7 +126,7 @@ def _judge(cases: Sequence[Case], played: Sequence[Played]) -> None:
         except CheckFailed as e:
             findings.append(str(e))
     if findings:
-        raise CheckFailed("\n".join(findings))
+        raise CheckFailed("\n".join([*findings, f"waves: {waves}"] if waves else findings))
 
 
 def _read_all(path: Path) -> list[Played]:

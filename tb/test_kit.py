@@ -188,7 +188,7 @@ def test_players_agree_cycle_for_cycle() -> None:
 
 
 def test_a_seed_replays_and_another_does_not() -> None:
-    rtl = compile(SPEC, optimise=False, product=PRODUCT)
+    rtl = compile(SPEC, product=PRODUCT)
     first, again, other = (
         [_comparable(rtl.play(case)) for case in cases_of(SPEC, "x", [Bytes(X)] * 30, seed=seed)] for seed in (5, 5, 6)
     )
@@ -197,7 +197,7 @@ def test_a_seed_replays_and_another_does_not() -> None:
 
 
 def test_a_malformed_job_must_still_end() -> None:
-    rtl = compile(SPEC, optimise=False, product=PRODUCT)
+    rtl = compile(SPEC, product=PRODUCT)
     wrong, stuck = (dataclasses.replace(case_of(SPEC, "x", [Bytes(X, fault)]), judged=False) for fault in (1, 8))
     check(wrong, rtl.play(wrong))
     with pytest.raises(CheckFailed, match=r"^x: s_axis: 3 of 6 beats taken by cycle 4100$"):
@@ -205,7 +205,7 @@ def test_a_malformed_job_must_still_end() -> None:
 
 
 def test_rtl_is_a_function_on_jobs() -> None:
-    rtl = compile(SPEC, product=PRODUCT)
+    rtl = compile(SPEC, optimise=True, product=PRODUCT)
     for n in (1, 2, 1000):
         x = np.random.default_rng(n).integers(0, 256, n)
         assert (rtl(Bytes(x)) == x + 1).all()
