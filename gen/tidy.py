@@ -25,7 +25,7 @@ class Names:
     """Plain, distinct names for the escaped identifiers of one name space."""
 
     def __init__(self, text: str = ""):
-        self._taken = set(re.findall(r"[A-Za-z_]\w*", _ESCAPED.sub(" ", text)))
+        self._taken = set(re.findall(r"(?<!\.)\b[A-Za-z_]\w*", _ESCAPED.sub(" ", text)))
         self._given: dict[str, str] = {}
 
     def __getitem__(self, written: str) -> str:
@@ -44,9 +44,10 @@ class Names:
         base = re.sub(r"\W+", "_", stem).strip("_")
         if base[:1].isdigit():
             base = f"_{base}"
-        if not dollar and base not in self._taken:
-            # escaped though plain: a word that Verilog reserves
-            return f"{base}_" if base == name else base
+        if base == name:  # escaped though plain: a word that Verilog reserves
+            base += "_"
+        if base and not dollar and base not in self._taken:
+            return base
         number = 1
         while f"{base}_{number}" in self._taken:
             number += 1
@@ -58,10 +59,7 @@ def tidy(verilog: str, order: Mapping[str, Sequence[str]]) -> list[str]:
     others get clock and reset, inputs, outputs, each by name."""
     found = sorted(_MODULE.findall(verilog), key=lambda m: m[0].strip("\\ "))
     modules = Names(" ".join(name for name, _, _ in found))
-    scopes = {}
-    for name, header, body in found:
-        scopes[name] = Names(body)
-        scopes[name].apply(header)  # ports choose first: other modules refer to them
+    scopes = {name: Names(body) for name, _, body in found}
     return [_module(modules, scopes, order.get(name), name, body) for name, _, body in found]
 
 

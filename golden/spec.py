@@ -11,7 +11,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import Any, ClassVar, Self
 
 from golden.ports import Beats, StatusPort, StreamPort
 
@@ -37,7 +37,6 @@ def param(
     return dataclasses.field(default=default, metadata=meta)
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(param,))
 class Spec:
     """Base of all specifications: validates, compares by value, and round-trips through TOML.
 
@@ -45,6 +44,10 @@ class Spec:
     :meth:`_check` (rules that bind several fields). Both run in the constructor; a broken rule raises
     :class:`SpecError`.
     """
+
+    if typing.TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None: ...
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

