@@ -5,7 +5,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from gen.registry import set_layer, toml_layer, unit
+from gen.registry import Unit, set_layer, toml_layer, unit
 from golden.spec import UnitSpec
 
 
@@ -27,6 +27,11 @@ class _Layer(argparse.Action):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """UNIT and CONFIG."""
     parser.add_argument("unit", metavar="UNIT", help="see senbazuru list")
+    add_layers(parser)
+
+
+def add_layers(parser: argparse.ArgumentParser) -> None:
+    """CONFIG alone, for a command whose unit is fixed."""
     group = parser.add_argument_group("configuration", "later ones over earlier ones")
     add = functools.partial(group.add_argument, action=_Layer, default=argparse.SUPPRESS)
     add("--preset", metavar="NAME", help="a named configuration of the unit")
@@ -41,8 +46,8 @@ def natural(text: str) -> int:
     return int(text)
 
 
-def configured(args: argparse.Namespace) -> UnitSpec:
+def configured(args: argparse.Namespace, chosen: Unit | None = None) -> UnitSpec:
     """The specification that the arguments describe; :class:`golden.spec.SpecError` for bad ones."""
-    chosen = unit(args.unit)
+    chosen = chosen or unit(args.unit)
     read = {"preset": chosen.preset, "config": toml_layer, "set": set_layer}
     return chosen.configure(layers=[read[option](text) for option, text in getattr(args, "layers", ())])

@@ -1,0 +1,62 @@
+"""Where a real FFN layer comes from: the fixture in the repository, or a whole model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden import fixture, model_store, q4_1
+from golden.spec import SpecError
+
+MATRICES = ("gate", "up", "down")
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """One matrix of an FFN and real activations that it meets, ``x[tokens, K]``."""
+
+    name: str
+    matrix: q4_1.Matrix
+    x: NDArray[np.float32]
+
+
+def load(model: str, layer: int | None, matrix: str) -> LinearLayer:
+    """The named matrix of a layer's FFN with its inputs while the model reads the fixture's text.
+
+    ``model`` is ``fixture`` (layer 15 alone, no download), ``full`` or the path of a GGUF file.
+    :class:`~golden.spec.SpecError` for a layer or a file that is not there.
+    """
+    if model == "fixture":
+        if layer not in (None, fixture.LAYER):
+            raise SpecError(f"layer must be {fixture.LAYER} with the fixture, not {layer}; others need --model full")
+        f = fixture.load()
+        name = f"SmolLM2-135M-Instruct layer {fixture.LAYER} {matrix}"
+        return LinearLayer(name, getattr(f, matrix), _hidden(f) if matrix == "down" else f.x)
+
+    from golden.llama.forward import Llama
+    from golden.llama.tokenizer import Tokenizer
+    from golden.llama.weights import ModelFile
+
+    file = ModelFile(model_store.find(model))
+    layer = fixture.LAYER if layer is None else layer
+    if not 0 <= layer < file.config.layers:
+        raise SpecError(f"layer must be an integer between 0 and {file.config.layers - 1}, not {layer}")
+    wanted = "ffn_hidden" if matrix == "down" else "ffn_input"
+    seen: dict[int, NDArray[Any]] = {}
+
+    def observe(what: str, at: int, value: NDArray[Any]) -> None:
+        if what == wanted:
+            seen[at] = value
+
+    Llama(file.weights(), observe=observe).hidden(Tokenizer.of(file).encode(fixture.load().text))
+    x = seen[layer].astype(np.float32)
+    rows, cols = (file.config.width, file.config.ffn) if matrix == "down" else (file.config.ffn, file.config.width)
+    stored = q4_1.unpack(file.raw(f"blk.{layer}.ffn_{matrix}.weight"), rows, cols)
+    return LinearLayer(f"{model} layer {layer} {matrix}", stored, x)
+
+
+def _hidden(f: fixture.Fixture) -> NDArray[np.float32]:
+    """Inputs of the down matrix: ``silu(W_gate x) * (W_up x)``."""
+    gate, up = (f.x @ q4_1.dequantise(*m).T for m in (f.gate, f.up))
+    return gate / (1 + np.exp(-gate)) * up
