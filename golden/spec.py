@@ -167,7 +167,7 @@ def _plain_type(hint: Any) -> type:
     """``int`` for ``int`` and for ``int | None``."""
     if isinstance(hint, types.UnionType):
         return next(t for t in typing.get_args(hint) if t is not types.NoneType)
-    return hint  # type: ignore[no-any-return]
+    return hint
 
 
 def _check_field(f: "dataclasses.Field[Any]", value: Any) -> None:

@@ -87,7 +87,7 @@ def test_specifications_round_trip(size: int, flag: bool, twice: int | None) -> 
 
 def test_specifications_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
-        sample().size = 5  # type: ignore[misc]
+        sample().size = 5
 
 
 def test_parameters_tell_what_a_person_needs() -> None:
