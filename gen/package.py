@@ -46,11 +46,10 @@ targets:
     filesets: [rtl]
     toplevel: {top}
   lint:
-    default_tool: verilator
     filesets: [waivers, rtl]
     toplevel: {top}
-    tools:
-      verilator:
-        mode: lint-only
-        verilator_options: [-Wall]
+    flow: lint
+    flow_options:
+      tool: verilator
+      verilator_options: [-Wall]
 """
