@@ -52,7 +52,8 @@ class Beats:
 class StreamPort:
     """One ready/valid stream of a unit: ``s_axis_<name>`` (``direction="in"``) or ``m_axis_<name>`` (``"out"``).
 
-    The names ``i`` and ``o`` stand for the only stream of a direction: ``s_axis`` and ``m_axis`` alone. ``last`` says what ``tlast`` ends ("tile", "vector"); empty where the stream carries no ``tlast``.
+    The names ``i`` and ``o`` stand for the only stream of a direction: ``s_axis`` and ``m_axis`` alone. ``last`` says
+    what ``tlast`` ends ("tile", "vector"); empty where the stream carries no ``tlast``.
     """
 
     name: str

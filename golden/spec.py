@@ -1,8 +1,8 @@
 """What every block is described by: a frozen, validated, keyword-only specification.
 
 A specification is a dataclass that inherits from :class:`Spec` and declares its fields with :func:`param`. The
-declaration carries what a person and the command line need to know (one line of text, the range or the choices), so that
-validation, ``senbazuru list`` and the documentation all read the same source.
+declaration carries what a person and the command line need to know (one line of text, the range or the choices), so
+that validation, ``senbazuru list`` and the documentation all read the same source.
 """
 
 import dataclasses
@@ -40,8 +40,8 @@ def param(
 class Spec:
     """Base of all specifications: validates, compares by value, and round-trips through TOML.
 
-    A subclass declares fields with :func:`param`, and may override :meth:`_derive` (values for fields left ``None``) and
-    :meth:`_check` (rules that bind several fields). Both run in the constructor; a broken rule raises
+    A subclass declares fields with :func:`param`, and may override :meth:`_derive` (values for fields left ``None``)
+    and :meth:`_check` (rules that bind several fields). Both run in the constructor; a broken rule raises
     :class:`SpecError`.
     """
 

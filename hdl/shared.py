@@ -16,7 +16,7 @@ from amaranth.lib import wiring
 
 
 class Shared(wiring.Component):
-    """A placement of ``cls(*args)`` with the same signature. ``args`` must be hashable: equal arguments are one kind."""
+    """A placement of ``cls(*args)``, with its signature. ``args`` are hashable, and equal ones are one kind."""
 
     def __init__(self, cls: type[wiring.Component], *args: Any):
         self._cls = cls
@@ -37,7 +37,7 @@ class Shared(wiring.Component):
 
 
 @cache
-def prototype(cls: type[wiring.Component], args: tuple[Any, ...]) -> wiring.Component:
+def prototype(cls: Any, args: tuple[Any, ...]) -> wiring.Component:
     """The one component of a kind: its signature is read for every placement, and the exporter elaborates it."""
     component = cls(*args)
     component._MustUse__silence = True  # nested placements never elaborate it

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from golden import latency
 from golden.mixpe import model, schedule
 from golden.mixpe.formats import ACTS, EXPONENTS, FLOATS, WEIGHTS, ActFormat, WeightFormat, signed_bits, sum_range
 from golden.mixpe.job import Gemm
 from golden.mixpe.pe import CORES, PESpec
 from golden.ports import Beats, Field, StatusPort, StreamPort
 from golden.spec import SpecError, UnitSpec, param
+
 
 class MixPESpec(UnitSpec):
     """Mixed-precision GEMM engine: a systolic array of MixPE elements, dequantised once per group.
@@ -22,24 +24,24 @@ class MixPESpec(UnitSpec):
     Rounding    ``accumulate=exact``: the sum over groups is an exact integer (grid 2^-24, 2^-40 with power-of-two
                 activation scales), rounded once to FP32, then multiplied by the token's scale with one rounding.
                 ``accumulate=fp32``: A and S to FP32, then every product and sum rounded to FP32, groups ascending,
-                ``acc = acc + (scale*A + min*S)`` from +0. Always to nearest even, subnormals included. Powers of two are
-                exact factors of A and S and replace the token's scale.
+                ``acc = acc + (scale*A + min*S)`` from +0. Always to nearest even, subnormals included. Powers of two
+                are exact factors of A and S and replace the token's scale.
                 NaN and infinity follow IEEE 754; every NaN leaves as 0x7FC00000.
-    Handshake   AXI4-Stream. ``act``: one step's R activations; ``wgt``: the same step's C codes; both mark a tile's last
-                step with tlast. ``par``: one beat per group, column c's parameters in lane c. ``scl``: the tokens' scales,
-                one beat per tile (one per group with powers of two). A tile is R x C results over any number of steps up
-                to ``k_max``; the last group of a tile may be short. Tiles follow one another without a gap; activations
-                are streamed again for each tile of columns. Results leave row-major, ``words`` per beat, tlast on a
-                tile's last beat.
+    Handshake   AXI4-Stream. ``act``: one step's R activations; ``wgt``: the same step's C codes; both mark a tile's
+                last step with tlast. ``par``: one beat per group, column c's parameters in lane c. ``scl``: the tokens'
+                scales, one beat per tile (one per group with powers of two). A tile is R x C results over any number of
+                steps up to ``k_max``; the last group of a tile may be short. Tiles follow one another without a gap;
+                activations are streamed again for each tile of columns. Results leave row-major, ``words`` per beat,
+                tlast on a tile's last beat.
     Latency     ``latency`` cycles from the step that ends a tile to its first result beat, ``cycles(job)`` for all.
     Throughput  one step per cycle. A group's period is max(its length, ceil(R*C/lanes), the recurrence of the
-                cross-group adder); with groups no shorter than that, and results that leave in the tile's time, one tile
-                every K cycles.
+                cross-group adder); with groups no shorter than that, and results that leave in the tile's time, one
+                tile every K cycles.
     Ranges      accumulator widths are derived: no overflow for tiles of up to ``k_max`` steps.
     Status      ``sts_error`` bit 0: tlast of act and wgt disagreed (the tile ended at the earlier one); bit 1: a tile
                 longer than ``k_max`` (its results are undefined). Sticky until reset; the streams go on.
-    Source      MixPE (arXiv 2411.16158): dequantisation after the group sum, shift-and-add products. The minimum is that
-                of the Q4_1 file format.
+    Source      MixPE (arXiv 2411.16158): dequantisation after the group sum, shift-and-add products. The minimum is
+                that of the Q4_1 file format.
     Not done    code -8 of ``int4_sym`` is outside the contract; no bias, no other output format than FP32.
     """
 
@@ -94,7 +96,9 @@ class MixPESpec(UnitSpec):
             raise SpecError(f"lanes must be one of {_listed(options)} for {shape}, not {self.lanes}")
         words = schedule.words_options(self.grid)
         if self.words not in words:
-            raise SpecError(f"words must be one of {_listed(words)} for {shape} with {self.lanes} lanes, not {self.words}")
+            raise SpecError(
+                f"words must be one of {_listed(words)} for {shape} with {self.lanes} lanes, not {self.words}"
+            )
 
     # --- formats and widths ---
 
@@ -155,25 +159,25 @@ class MixPESpec(UnitSpec):
 
     @property
     def dequant_latency(self) -> int:
-        """Cycles through the dequantiser: correction 1; then exact: multiply 1, shift 1, add 1, accumulate 1, magnitude 1
-        and rounding; or fp32: magnitude 1, rounding, multiply, (add the minimum's share,) accumulate."""
+        """Cycles through the dequantiser: correction 1; then exact: multiply 1, shift 1, add 1, accumulate 1, magnitude
+        1 and rounding; or fp32: magnitude 1, rounding, multiply, (add the minimum's share,) accumulate."""
         if self.accumulate == "exact":
-            return 6 + schedule.ROUND
-        add_min = schedule.ADD if self.weight_format.correction == "min" else 0
-        return 2 + schedule.ROUND + schedule.MULTIPLY + add_min + schedule.ADD
+            return 6 + latency.ROUND
+        add_min = latency.ADD if self.weight_format.correction == "min" else 0
+        return 2 + latency.ROUND + latency.MULTIPLY + add_min + latency.ADD
 
     @property
     def timing(self) -> schedule.Timing:
         """A lane reads a sum in two cycles (row, lane), dequantises, and multiplies by the token's scale."""
-        scaled = schedule.MULTIPLY if self.act_scale == "token" else 0
-        recurrence = 2 if self.accumulate == "exact" else schedule.ADD + 2
+        scaled = latency.MULTIPLY if self.act_scale == "token" else 0
+        recurrence = 2 if self.accumulate == "exact" else latency.ADD + 2
         lane_depth = 2 + self.dequant_latency + scaled
         assert self.words
         return schedule.Timing(self.grid, self.stages, lane_depth, recurrence, self.words)
 
     @property
     def latency(self) -> int:
-        return 2 * schedule.SKID + self.timing.first
+        return 2 * latency.SKID + self.timing.first
 
     def figures(self) -> dict[str, int | float]:
         t = self.timing
@@ -248,7 +252,7 @@ class MixPESpec(UnitSpec):
         parts = []
         for m, n in _tiles(self, job):
             tile = _edge_pad(edge[m.start : m.stop + 1, n.start : n.stop + 1], self.rows, self.cols)
-            parts.append(port.pack(y=tile.view(np.uint32).reshape(t.beats, self.words), last=last))
+            parts.append(port.pack(y=tile.view(np.uint32).reshape(t.beats, t.words), last=last))
         return {"o": Beats.concatenate(parts)}
 
     def result(self, job: Gemm, outputs: Mapping[str, Beats]) -> NDArray[np.float32]:

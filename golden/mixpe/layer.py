@@ -20,6 +20,8 @@ def gemm(spec: MixPESpec, x: NDArray[np.floating[Any]], matrix: q4_1.Matrix) -> 
 
     Raises :class:`~golden.spec.SpecError` where the stored groups do not fit and where K is beyond ``k_max``.
     """
+    codes: NDArray[Any]
+    extra: NDArray[Any] | None
     if spec.weight_format.correction == "min":
         if spec.group != q4_1.GROUP:
             raise SpecError(f"group must be {q4_1.GROUP}, as the weights are stored, not {spec.group}")
@@ -28,11 +30,8 @@ def gemm(spec: MixPESpec, x: NDArray[np.floating[Any]], matrix: q4_1.Matrix) -> 
         quantised = quantize.quantise_weights(q4_1.dequantise(*matrix).T, spec.weight, spec.group)
         codes, scale = quantised.codes, quantised.scale
         extra = quantised.zero if spec.weight_format.correction == "zero" else None
-    tokens: quantize.Tokens | quantize.GroupedTokens
-    if spec.act_scale == "pow2":
-        tokens = quantize.quantise_tokens_pow2(x, spec.group)
-    else:
-        tokens = quantize.quantise_tokens(x)
+    pow2 = spec.act_scale == "pow2"
+    tokens = quantize.quantise_tokens_pow2(x, spec.group) if pow2 else quantize.quantise_tokens(x)
     return Gemm(x=tokens.codes, w=codes, scale=scale.astype(FLOATS[spec.scale]), extra=extra, x_scale=tokens[1])
 
 

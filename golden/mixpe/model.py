@@ -68,7 +68,7 @@ def padding(spec: "MixPESpec", job: Gemm, result: F32) -> F32:
 
     They are fed zeros, but a zero times an infinite scale is NaN, and times a negative one -0.
     """
-    m, k, n = job.shape
+    k = job.shape[1]
     none_w, none_x = np.zeros((k, 1), np.int64), np.zeros((1, k), np.int64)
     column = Gemm(
         x=job.x,
@@ -95,7 +95,9 @@ def check(spec: "MixPESpec", job: Gemm) -> None:
     _array("scale", job.scale, (groups, n), FLOATS[spec.scale])
     correction = spec.weight_format.correction
     if (job.extra is None) != (correction == "none"):
-        raise SpecError(f"extra must {'be None' if correction == 'none' else 'be given'} for weight format {spec.weight}")
+        raise SpecError(
+            f"extra must {'be None' if correction == 'none' else 'be given'} for weight format {spec.weight}"
+        )
     if correction == "min":
         _array("extra", job.extra, (groups, n), FLOATS[spec.scale])
     elif correction == "zero":

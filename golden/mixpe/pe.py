@@ -26,7 +26,8 @@ class Groups:
 class PESpec(UnitSpec):
     """One MixPE processing element: exact sums of products of a low-bit weight and a wider activation.
 
-    Formula     ``sum[g] = sum over k in group g of (w[k] - offset) * x[k]``; the offset is 8 for unsigned codes, else 0.
+    Formula     ``sum[g] = sum over k in group g of (w[k] - offset) * x[k]``; the offset is 8 for unsigned codes, else
+    0.
     Latency     ``latency`` cycles from the beat that ends a group to its sum.
     Throughput  one product per cycle, a group may be as short as one product.
     Ranges      nothing is rounded; the sum's width is derived from the operand ranges and ``group``, so it cannot
@@ -67,8 +68,8 @@ class PESpec(UnitSpec):
 
     def compute(self, job: Groups) -> NDArray[np.int64]:
         products = (job.w - WEIGHTS[self.weight].offset) * job.x
-        ends = np.cumsum(job.lengths)
-        return np.add.reduceat(products, ends - job.lengths)
+        starts = np.cumsum((0, *job.lengths[:-1]))
+        return np.add.reduceat(products, starts)
 
     def inputs(self, job: Groups) -> dict[str, Beats]:
         last = np.zeros(len(job.x), dtype=np.bool_)

@@ -1,9 +1,9 @@
 """When everything happens in the GEMM engine: how results are shared out over the dequantiser lanes, and cycle counts.
 
-The array is systolic: row r and column c see step t of a tile r + c cycles after (0, 0) does. The lanes follow that wave
-instead of waiting for its end. They form a grid of ``lane_rows x lane_cols``; lane (i, j) takes the rows i, i + lane_rows,
-i + 2*lane_rows, ... and one segment of ``span = cols / lane_cols`` columns, one result a cycle in row-major order, and
-runs i + j*span cycles behind lane (0, 0)::
+The array is systolic: row r and column c see step t of a tile r + c cycles after (0, 0) does. The lanes follow that
+wave instead of waiting for its end. They form a grid of ``lane_rows x lane_cols``; lane (i, j) takes the rows i, i +
+lane_rows, i + 2*lane_rows, ... and one segment of ``span = cols / lane_cols`` columns, one result a cycle in row-major
+order, and runs i + j*span cycles behind lane (0, 0)::
 
                  segment 0   segment 1            a group ends at (0, 0) in cycle t
       row 0      lane 0,0    lane 0,1
@@ -19,13 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Pipeline depths of the arithmetic blocks (hdl/arith), in cycles.
-ROUND = 3  # exact integer to FP32: find the leading one, shift, round
-MULTIPLY = 1 + ROUND
-ADD = 3 + ROUND
-
-SKID = 1  # a beat through a skid buffer
-QUEUE = 1  # a beat through a queue
+from golden.latency import QUEUE, SKID
 
 
 @dataclass(frozen=True)

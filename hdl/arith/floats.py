@@ -9,7 +9,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.mixpe import schedule
+from golden import latency
 from hdl.arith.bits import leading_one, shift_right_jam
 from hdl.arith.delay import delay
 from hdl.shared import Shared
@@ -55,7 +55,7 @@ class Round(wiring.Component):
     """
 
     kind = "round"
-    latency = schedule.ROUND
+    latency = latency.ROUND
 
     def __init__(self, width: int, low: int, high: int):
         self.width = width
@@ -122,7 +122,7 @@ class Multiply(wiring.Component):
     """
 
     kind = "fmul"
-    latency = schedule.MULTIPLY
+    latency = latency.MULTIPLY
 
     def __init__(self, fmt: str):
         self.fmt = fmt
@@ -157,7 +157,7 @@ class Add(wiring.Component):
     """
 
     kind = "fadd"
-    latency = schedule.ADD
+    latency = latency.ADD
 
     def __init__(self) -> None:
         super().__init__({"a": In(32), "b": In(32), "o": Out(32)})

@@ -16,8 +16,8 @@ from hdl.shared import Shared, prototype
 class Array(wiring.Component):
     """``rows x cols`` elements, output-stationary, in lock-step: one step per cycle, a bubble is all activations 0.
 
-    Element (r, c) sees a step r + c cycles after it enters; its sum of a group stands ``stages + 1`` cycles after it has
-    seen the group's last step, and until it has seen the next group's.
+    Element (r, c) sees a step r + c cycles after it enters; its sum of a group stands ``stages + 1`` cycles after it
+    has seen the group's last step, and until it has seen the next group's.
 
     Members
     -------

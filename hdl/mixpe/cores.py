@@ -1,8 +1,8 @@
 """Product cores: three ways to multiply an activation by a four-bit signed operand, behind one interface.
 
 A core is split where the array is: ``decode`` runs once per weight lane at the edge of the array, and what it returns
-travels down the column in place of the code; ``terms`` runs in every processing element and returns signed addends whose
-sum is the product, so that the element may put a register after the terms, after their sum, or nowhere.
+travels down the column in place of the code; ``terms`` runs in every processing element and returns signed addends
+whose sum is the product, so that the element may put a register after the terms, after their sum, or nowhere.
 
     core        decoded bits   terms in the element
     shift_add   4              w0*x + w1*x<<1 + w2*x<<2 - w3*x<<3          (the paper's)
@@ -14,7 +14,23 @@ from amaranth.hdl import Cat, Mux, Value, signed
 from amaranth.hdl import Const as C
 
 
-class ShiftAdd:
+class Core:
+    """``width``: bits of a decoded weight."""
+
+    width: int
+
+    @staticmethod
+    def decode(w: Value) -> Value:
+        """What travels down the column in place of the signed four-bit operand ``w``."""
+        raise NotImplementedError
+
+    @staticmethod
+    def terms(x: Value, w: Value) -> list[Value]:
+        """Signed addends of the product of the activation ``x`` and the decoded weight ``w``."""
+        raise NotImplementedError
+
+
+class ShiftAdd(Core):
     """``w = -8*w3 + 4*w2 + 2*w1 + w0``: four gated, shifted copies of x."""
 
     width = 4
@@ -29,7 +45,7 @@ class ShiftAdd:
         return [gated[0], gated[1] << 1, gated[2] << 2, -(gated[3] << 3)]
 
 
-class Booth:
+class Booth(Core):
     """``w = d0 + 4*d1`` with ``d0 = w0 - 2*w1`` and ``d1 = w1 + w2 - 2*w3``; each digit as (negative, one, two)."""
 
     width = 6
@@ -53,7 +69,7 @@ class Booth:
         return out
 
 
-class Multiply:
+class Multiply(Core):
     """The operator ``*``: the baseline that synthesis is free to build as it likes."""
 
     width = 4
@@ -67,7 +83,7 @@ class Multiply:
         return [x * w.as_signed()]
 
 
-CORES = {"shift_add": ShiftAdd, "booth": Booth, "multiply": Multiply}
+CORES: dict[str, type[Core]] = {"shift_add": ShiftAdd, "booth": Booth, "multiply": Multiply}
 
 
 def operand(code: Value, offset: int) -> Value:

@@ -11,7 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from golden.mixpe import schedule
+from golden import latency
 from golden.mixpe.formats import EXPONENTS
 from golden.mixpe.gemm import MixPESpec
 from hdl.arith.delay import delay
@@ -82,7 +82,8 @@ class Dequantiser(wiring.Component):
 
 
 class ExactDequantiser(Dequantiser):
-    """``sum over groups of (scale*A + min*S)`` as an exact integer on the grid of the smallest FP16 number, rounded once.
+    """``sum over groups of (scale*A + min*S)`` as an exact integer on the grid of the smallest FP16 number, rounded
+    once.
 
     ::
 
@@ -171,17 +172,17 @@ class Fp32Dequantiser(Dequantiser):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         products = [self._product(m, p, i, f"factor_{n}") for n, (p, i) in enumerate(self._factors(m))]
-        at = 2 + schedule.ROUND + schedule.MULTIPLY
+        at = 2 + latency.ROUND + latency.MULTIPLY
         term = products[0]
         if len(products) == 2:
             m.submodules.share = share = Shared(Add)
             m.d.comb += [share.a.eq(products[0]), share.b.eq(products[1])]
-            term, at = share.o, at + schedule.ADD
+            term, at = share.o, at + latency.ADD
 
         m.submodules.accumulate = accumulate = Shared(Add)
         read_slot = delay(m, self.slot, at - 1, "slot")
-        write_slot = delay(m, read_slot, 1 + schedule.ADD, "slot_done")
-        write = delay(m, self.valid, at + schedule.ADD, "valid")
+        write_slot = delay(m, read_slot, 1 + latency.ADD, "slot_done")
+        write = delay(m, self.valid, at + latency.ADD, "valid")
         read = self._memory(m, 32, read_slot, write_slot, write, accumulate.o)
         m.d.comb += [
             accumulate.a.eq(term),
@@ -202,7 +203,7 @@ class Fp32Dequantiser(Dequantiser):
         if self.spec.act_scale == "pow2":
             m.d.comb += rounded.exponent.eq(delay(m, self.up, 2, f"{name}_up") + EXPONENTS[0])
         m.d.comb += [
-            multiply.a.eq(delay(m, parameter, 1 + schedule.ROUND, f"{name}_parameter")),
+            multiply.a.eq(delay(m, parameter, 1 + latency.ROUND, f"{name}_parameter")),
             multiply.b.eq(rounded.o),
         ]
         return multiply.o

@@ -83,7 +83,7 @@ class Engine(wiring.Component):
         return Cat(s.slot for s in sequencers), Cat(s.par for s in sequencers)
 
     def _lanes(self, m: Module, feeder: Any, array: Any, collect: Any, slots: Any, pars: Any) -> list[Any]:
-        """Lane rows under one another; lane row i reads the rows i, i + lane_rows, ... Returns their chunks of words."""
+        """Lane rows under one another; lane row i reads the rows i, i + lane_rows, ... Returns their chunks."""
         chunks = []
         spec, grid = self.spec, self.spec.grid
         token_width = spec.ports[3].lane_width

@@ -18,8 +18,8 @@ class Feeder(wiring.Component):
     """Joins activations and weights into steps and feeds the array, which itself cannot be stopped.
 
     A step enters when both operands are there. If it ends a group, it also waits for the group's parameters and until
-    ``spec.timing.period`` cycles after the last group's end; if it ends a tile, for room for the tile's results. Nothing
-    behind the feeder has to wait, then.
+    ``spec.timing.period`` cycles after the last group's end; if it ends a tile, for room for the tile's results.
+    Nothing behind the feeder has to wait, then.
 
     Members
     -------
@@ -69,9 +69,7 @@ class Feeder(wiring.Component):
         else:
             may_end_tile &= self.scl.valid
         step = Signal()
-        m.d.comb += step.eq(
-            self.act.valid & self.wgt.valid & (~group_end | may_end_group) & (~tile_end | may_end_tile)
-        )
+        m.d.comb += step.eq(self.act.valid & self.wgt.valid & (~group_end | may_end_group) & (~tile_end | may_end_tile))
 
         ends_group, ends_tile = Signal(), Signal()
         code, offset = self.wgt.payload.data, spec.weight_format.offset

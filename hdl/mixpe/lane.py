@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from golden import latency
 from golden.mixpe import schedule
 from golden.mixpe.formats import EXPONENTS
 from golden.mixpe.gemm import MixPESpec
@@ -91,7 +92,7 @@ class Lane(wiring.Component):
             m.submodules.scaled = scaled = Shared(Multiply, "fp32")
             m.d.sync += scaled.a.eq(self._scales(m, turn, done & end, spec.timing.tiles))
             m.d.comb += scaled.b.eq(dequant.o)
-            word, done = scaled.o, delay(m, done, 1 + schedule.MULTIPLY, "scaled_done")
+            word, done = scaled.o, delay(m, done, 1 + latency.MULTIPLY, "scaled_done")
         self._queue(m, word, done)
         return m
 

@@ -72,4 +72,3 @@ class PE(wiring.Component):
         with m.If(last):
             m.d.sync += self.sum.eq(total)
         return m
-

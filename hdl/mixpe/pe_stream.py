@@ -60,4 +60,3 @@ class PEStream(wiring.Component):
             sums.r_en.eq(self.o.ready),
         ]
         return m
-

@@ -1,7 +1,7 @@
 """Skew: what turns a step, whose operands arrive together, into the wave that a systolic array computes.
 
-The other end needs no triangle of registers: the dequantiser lanes run skewed as well (golden/mixpe/schedule.py), and the
-result queues, which have to be there to decouple the output, put the words back into step.
+The other end needs no triangle of registers: the dequantiser lanes run skewed as well (golden/mixpe/schedule.py), and
+the result queues, which have to be there to decouple the output, put the words back into step.
 """
 
 from typing import Any

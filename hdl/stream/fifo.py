@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from golden import latency
 from golden.spec import SpecError
 
 
@@ -25,7 +26,7 @@ class StreamFIFO(wiring.Component):
     """
 
     kind = "fifo"
-    latency = 1
+    latency = latency.QUEUE
 
     def __init__(self, shape: Any, depth: int):
         if depth < 1:

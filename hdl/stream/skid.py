@@ -6,6 +6,8 @@ from amaranth.hdl import Module, Shape, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from golden import latency
+
 
 class Skid(wiring.Component):
     """Two places between ``i`` and ``o``; payload, ``valid`` and ``ready`` all come out of registers.
@@ -19,7 +21,7 @@ class Skid(wiring.Component):
     """
 
     kind = "skid"
-    latency = 1
+    latency = latency.SKID
     depth = 2
 
     def __init__(self, shape: Any):

@@ -1,0 +1,19 @@
+"""Latencies, in cycles, of the blocks that several units are built from: what a specification needs to know of them.
+
+The blocks themselves (``hdl/arith``, ``hdl/stream``) take their pipeline depths from here.
+"""
+
+ROUND = 3
+"""Exact integer to FP32: find the leading one, shift, round."""
+
+MULTIPLY = 1 + ROUND
+"""FP32 product."""
+
+ADD = 3 + ROUND
+"""FP32 sum: order, align, add, round."""
+
+SKID = 1
+"""A beat through a skid buffer."""
+
+QUEUE = 1
+"""A beat through an empty queue."""

@@ -1,0 +1,262 @@
+"""Golden model of the GEMM engine: against real arithmetic, against NumPy's own FP32, and its refusals."""
+
+import dataclasses
+import time
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from golden import fixture, q4_1
+from golden.mixpe import model
+from golden.mixpe.formats import WEIGHTS, signed_bits
+from golden.mixpe.gemm import MixPESpec
+from golden.mixpe.job import Gemm
+from golden.mixpe.layer import gemm, sqnr
+from golden.mixpe.schedule import grids
+from golden.numerics import canonical
+from golden.spec import SpecError
+from tb.mixpe import random_job
+
+MODES: list[dict[str, Any]] = [
+    {"weight": w, "scale": s, "accumulate": a, "act_scale": x}
+    for w in WEIGHTS
+    for s, a in (("fp16", "exact"), ("fp16", "fp32"), ("fp32", "fp32"))
+    for x in ("token", "pow2")
+]
+
+
+def _spec(**values: Any) -> MixPESpec:
+    return MixPESpec(**({"rows": 3, "cols": 4} | values))
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda m: "-".join(m.values()))
+def test_within_its_error_budget(mode: dict[str, Any]) -> None:
+    spec = _spec(**mode)
+    rng = np.random.default_rng(1)
+    used = 0.0
+    for k in (1, 31, 32, 100, 1000):
+        job = random_job(spec, rng, 5, k, 9)
+        error = np.abs(spec.compute(job) - model.reference(spec, job))
+        budget = model.budget(spec, job)
+        assert (error <= budget).all(), f"K={k}: {(error / budget).max()} of the budget"
+        used = max(used, float((error[budget > 0] / budget[budget > 0]).max(initial=0)))
+    assert used > 0.02, "a budget that is never used says nothing"
+
+
+@pytest.mark.parametrize("act_scale", ["token", "pow2"])
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_exact_mode_rounds_rational_arithmetic_once(weight: str, act_scale: str) -> None:
+    """The formula of the datasheet in Python's fractions, element by element."""
+    spec = _spec(weight=weight, act_scale=act_scale)
+    job = random_job(spec, np.random.default_rng(2), 2, 75, 3)
+    y = spec.compute(job)
+    for m in range(2):
+        for n in range(3):
+            total = Fraction(0)
+            for k in range(75):
+                g = k // 32
+                d, q = Fraction(float(job.scale[g, n])), int(job.w[k, n])
+                if spec.weight_format.correction == "zero":
+                    assert job.extra is not None
+                    w = d * (q - int(job.extra[g, n]))
+                elif spec.weight_format.correction == "min":
+                    assert job.extra is not None
+                    w = d * q + Fraction(float(job.extra[g, n]))
+                else:
+                    w = d * q
+                up = Fraction(2) ** int(job.x_scale[m, g]) if act_scale == "pow2" else 1
+                total += w * int(job.x[m, k]) * up
+            rounded = _nearest_fp32(total)
+            expected = rounded if act_scale == "pow2" else rounded * job.x_scale[m]
+            assert y[m, n] == expected
+
+
+def _nearest_fp32(value: Fraction) -> np.float32:
+    """The nearest of float(value)'s neighbours in FP32, ties to the even one."""
+    near = np.float32(float(value))
+    candidates = [np.nextafter(near, np.float32(s)) for s in (-np.inf, np.inf)] + [near]
+    return min(candidates, key=lambda c: (abs(Fraction(float(c)) - value), int(c.view(np.uint32)) & 1))
+
+
+def test_fp32_mode_is_what_a_loop_of_float32_operations_gives() -> None:
+    spec = _spec(scale="fp32")
+    job = random_job(spec, np.random.default_rng(3), 2, 100, 3)
+    assert job.extra is not None
+    y = spec.compute(job)
+    for m in range(2):
+        for n in range(3):
+            acc = np.float32(0)
+            for g in range(4):
+                ks = slice(32 * g, min(32 * g + 32, 100))
+                a, s = int(job.x[m, ks] @ job.w[ks, n]), int(job.x[m, ks].sum())
+                acc = acc + (job.scale[g, n] * np.float32(a) + job.extra[g, n] * np.float32(s))
+            assert y[m, n] == acc * job.x_scale[m]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda m: "-".join(m.values()))
+def test_tiling_changes_no_bit(mode: dict[str, Any]) -> None:
+    """Rows and columns are independent; in exact mode the order of the groups does not matter either."""
+    spec = _spec(**mode)
+    job = random_job(spec, np.random.default_rng(4), 4, 96, 6)
+    whole = spec.compute(job)
+    extra = None if job.extra is None else job.extra[:, 2:5]
+    part = Gemm(x=job.x[1:3], w=job.w[:, 2:5], scale=job.scale[:, 2:5], x_scale=job.x_scale[1:3], extra=extra)
+    assert np.array_equal(spec.compute(part), whole[1:3, 2:5])
+    if mode["accumulate"] == "exact":
+        turned = dataclasses.replace(
+            job,
+            x=np.roll(job.x, 32, axis=1),
+            w=np.roll(job.w, 32, axis=0),
+            scale=np.roll(job.scale, 1, axis=0),
+            extra=None if job.extra is None else np.roll(job.extra, 1, axis=0),
+            x_scale=np.roll(job.x_scale, 1, axis=1) if mode["act_scale"] == "pow2" else job.x_scale,
+        )
+        assert np.array_equal(spec.compute(turned), whole)
+
+
+def test_unsigned_with_zero_point_equals_signed_operands() -> None:
+    """uint4 with z = 8 is int4; uint4 with minimum m = -z*d is uint4 with zero point z, where m is exact."""
+    rng = np.random.default_rng(5)
+    zero, plain, minimum = (_spec(weight=w) for w in ("uint4_zero", "int4", "uint4_min"))
+    job = random_job(zero, rng, 3, 80, 4)
+    assert job.extra is not None
+    eight = dataclasses.replace(job, extra=np.full_like(job.extra, 8))
+    assert np.array_equal(zero.compute(eight), plain.compute(dataclasses.replace(job, w=job.w - 8, extra=None)))
+    scale = rng.choice(np.array([0.5, 1, 2, 4], np.float16), job.scale.shape)
+    job = dataclasses.replace(job, scale=scale)
+    as_minimum = dataclasses.replace(job, extra=(-scale * job.extra).astype(np.float16))
+    assert np.array_equal(zero.compute(job), minimum.compute(as_minimum))
+
+
+def test_specials_are_those_of_float32() -> None:
+    """With one step and one group the exact mode is a plain float32 expression."""
+    spec = _spec(weight="int4")
+    pool = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 65504, 2.0**-24], np.float16)
+    for x in (-3, 0, 5):
+        job = Gemm(
+            x=np.full((len(pool), 1), x),
+            w=np.full((1, len(pool)), 7),
+            scale=pool[None],
+            x_scale=pool.astype(np.float32),
+        )
+        with np.errstate(invalid="ignore"):
+            total = pool.astype(np.float32)[None] * np.float32(7 * x) + np.float32(0)  # +0: the sum's zero is positive
+            expected = canonical(total * job.x_scale[:, None])
+        assert np.array_equal(spec.compute(job).view(np.uint32), expected.view(np.uint32))
+
+
+def test_widths_are_those_of_the_published_table() -> None:
+    """Minimal accumulator widths of INT4 x INT8 sums, by length; all (-8, -128) costs the last bit."""
+    for length, bits in {32: 17, 64: 18, 128: 19, 256: 20}.items():
+        assert MixPESpec(weight="int4", group=length).pe.sum_width == bits
+        assert MixPESpec(weight="int4_sym", group=length).pe.sum_width == bits - 1
+        assert signed_bits(0, length * 1024) == bits
+    assert MixPESpec(weight="uint4_zero", group=128).corrected_width == 19
+    assert MixPESpec(group=128).row_sum_width == 15
+    assert MixPESpec(k_max=1536).total_width == 63
+    assert MixPESpec(k_max=4096).total_width == 64
+
+
+def test_real_layer_is_close_to_float32() -> None:
+    """Q4_1 as stored against float32 of the same weights: only the activations are rounded."""
+    f = fixture.load()
+    for matrix in (f.gate, f.up):
+        job = gemm(MixPESpec(), f.x[:64], matrix)
+        assert sqnr(f.x[:64] @ q4_1.dequantise(*matrix).T, MixPESpec().compute(job)) > 30
+
+
+def test_large_product_in_reasonable_time() -> None:
+    """4096 x 4096 by 16 tokens, groups of 128. Loose: only an accidental loop in Python would fail."""
+    spec = MixPESpec(group=128)
+    job = random_job(spec, np.random.default_rng(6), 16, 4096, 4096)
+    start = time.monotonic()
+    spec.compute(job)
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("values", [{}, {"rows": 7, "cols": 5, "group": 16}, {"act_scale": "pow2"}, {"scale": "fp32"}])
+def test_streams_carry_results_both_ways(values: dict[str, Any]) -> None:
+    spec = MixPESpec(**values)
+    job = random_job(spec, np.random.default_rng(7), spec.rows + 2, 40, 2 * spec.cols + 1)
+    y = spec.compute(job)
+    assert np.array_equal(spec.result(job, spec.outputs(job, y)), y)
+    assert {name: len(b) for name, b in spec.inputs(job).items()} == {
+        "act": 6 * 40,
+        "wgt": 6 * 40,
+        "par": 6 * -(-40 // spec.group),
+        "scl": 6 * (-(-40 // spec.group) if spec.act_scale == "pow2" else 1),
+    }
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 16, 64])
+@pytest.mark.parametrize("cols", [1, 4, 5, 60, 64])
+@pytest.mark.parametrize("group", [16, 32, 100])
+def test_derived_lanes_never_slow_the_array_down(rows: int, cols: int, group: int) -> None:
+    spec = MixPESpec(rows=rows, cols=cols, group=group)
+    t = spec.timing
+    assert t.grid.depth <= group
+    assert t.beats <= t.grid.depth
+    assert spec.lanes == min(n for n in grids(rows, cols) if n * group >= rows * cols)
+    # one tile every K cycles, drain and results included
+    k = 2 * group
+    assert t.cycles([k] * 9, group) - t.cycles([k] * 8, group) == k
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"rows": 0}, "rows must be an integer between 1 and 64, not 0"),
+        ({"cols": 65}, "cols must be an integer between 1 and 64, not 65"),
+        ({"group": 8}, "group must be 0 or an integer between 16 and 256, not 8"),
+        ({"weight": "int5"}, "weight must be one of int4, int4_sym, uint4_zero, uint4_min, not 'int5'"),
+        ({"scale": "fp32", "accumulate": "exact"}, "accumulate must be fp32 where scale is fp32, not 'exact'"),
+        (
+            {"rows": 4, "cols": 4, "lanes": 5},
+            "lanes must be one of 1, 2, 4, 8, 16 for a 4 x 4 array, not 5",
+        ),
+        (
+            {"rows": 2, "cols": 2, "group": 0},
+            "lanes must be given where group is 0; a 2 x 2 array can have 1, 2, 4",
+        ),
+        (
+            {"rows": 2, "cols": 2, "words": 3},
+            "words must be one of 1, 2, 4 for a 2 x 2 array with 1 lanes, not 3",
+        ),
+    ],
+)
+def test_bad_values_are_refused_with_a_sentence(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SpecError) as e:
+        MixPESpec(**values)
+    assert str(e.value) == sentence
+
+
+def test_jobs_that_do_not_fit_are_refused_with_a_sentence() -> None:
+    spec = _spec(k_max=64)
+    job = random_job(spec, np.random.default_rng(8), 2, 40, 3)
+    assert job.extra is not None
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"w": job.w[:-1]}, "x and w must be matrices [M, K] and [K, N], not [2, 40] and [39, 3]"),
+        ({"x": job.x + 128}, f"x must lie between -128 and 127, not {job.x.min() + 128}..{job.x.max() + 128}"),
+        ({"w": job.w - 1}, f"w must lie between 0 and 15, not {job.w.min() - 1}..{job.w.max() - 1}"),
+        ({"x": job.x * 1.0}, "x must be integers, not float64"),
+        ({"scale": job.scale[:1]}, "scale must have shape [2, 3], not [1, 3]"),
+        ({"scale": job.scale.astype(np.float32)}, "scale must be of type float16, not float32"),
+        ({"extra": None}, "extra must be given for weight format uint4_min"),
+        ({"x_scale": job.x_scale[:1]}, "x_scale must have shape [2], not [1]"),
+    ]
+    for change, sentence in refused:
+        with pytest.raises(SpecError) as e:
+            spec.compute(dataclasses.replace(job, **change))
+        assert str(e.value) == sentence
+    with pytest.raises(SpecError) as e:
+        _spec(k_max=39).compute(job)
+    assert str(e.value) == "K must be between 1 and k_max = 39, not 40"
+
+
+def test_real_layers_in_groups_that_are_not_stored_are_refused() -> None:
+    f = fixture.load()
+    with pytest.raises(SpecError) as e:
+        gemm(MixPESpec(group=64), f.x[:1], f.gate)
+    assert str(e.value) == "group must be 32, as the weights are stored, not 64"
