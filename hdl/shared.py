@@ -18,7 +18,7 @@ from amaranth.lib import wiring
 class Shared(wiring.Component):
     """A placement of ``cls(*args)``, with its signature. ``args`` are hashable, and equal ones are one kind."""
 
-    def __init__(self, cls: type[wiring.Component], *args: Any):
+    def __init__(self, cls: Any, *args: Any):
         self._cls = cls
         self._args = args
         super().__init__(prototype(cls, args).signature)
