@@ -35,11 +35,11 @@ check: $(READY)
 
 test: check
 	mkdir -p build
-	pytest -n 2 -m "not slow" --junitxml=build/test.xml
+	pytest -n 2 --dist loadgroup -m "not slow" --junitxml=build/test.xml
 
 test-all: check
 	mkdir -p build
-	pytest -n 2 --junitxml=build/test.xml
+	pytest -n 2 --dist loadgroup --junitxml=build/test.xml
 
 bench: $(READY)
 	$(BIN)/python -m scripts.bench

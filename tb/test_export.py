@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import wiring
@@ -33,7 +32,11 @@ from hdl.mixpe.pe import PE
 from hdl.shared import Shared
 
 EVERY = [(name, preset) for name, u in UNITS.items() for preset in u.presets]
-every = pytest.mark.parametrize(("name", "preset"), EVERY, ids=["-".join(e) for e in EVERY])
+# one worker exports a configuration for all its tests
+every = pytest.mark.parametrize(
+    ("name", "preset"),
+    [pytest.param(*e, id="-".join(e), marks=pytest.mark.xdist_group("-".join(e))) for e in EVERY],
+)
 
 
 @functools.cache
@@ -120,6 +123,7 @@ def test_no_place_and_no_time_in_the_product(name: str, preset: str) -> None:
     assert not re.search(r"\b\d{4}-\d{2}-\d{2}\b|\b\d{2}:\d{2}:\d{2}\b", text)
 
 
+@pytest.mark.xdist_group("mixpe-tiny")
 def test_the_same_bytes_in_another_process_with_another_hash_seed() -> None:
     program = """
 import hashlib, json, sys
@@ -320,7 +324,8 @@ def test_exporting_twice_in_one_process_gives_the_same_bytes() -> None:
     assert export(spec).files == product("mixpe_pe", "tiny").files
 
 
-def test_figures_are_plain_numbers() -> None:
-    for e in EVERY:
-        assert all(type(v) in (int, float) for v in product(*e).manifest["figures"].values())
-        assert not any(isinstance(v, np.generic) for v in product(*e).manifest["configuration"].values())
+@every
+def test_figures_and_configuration_are_plain_values(name: str, preset: str) -> None:
+    manifest = product(name, preset).manifest
+    assert all(type(v) in (int, float) for v in manifest["figures"].values())
+    assert all(type(v) in (int, bool, str) for v in manifest["configuration"].values())
