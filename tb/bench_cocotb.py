@@ -185,7 +185,7 @@ class TB:
             list(self.sources.values()),
             list(self.sinks.values()),
         )
-        first_in = last_out = None
+        when: dict[str, int] = {}
         cycle = ending = quiet = 0
         while True:
             for source in sources:
@@ -193,22 +193,24 @@ class TB:
             for sink in sinks:
                 sink.drive(ending > 0)
             if cycle == case.reset_at:
-                return self._played(first_in, last_out, await self._cut(cycle))
+                return self._played(when, await self._cut(cycle))
             await self._edge  # what is read here is what the edge saw
             quiet += 1
             for source in sources:
                 if source.sample():
-                    first_in = cycle if first_in is None else first_in
+                    when.setdefault("first_in", cycle)
+                    when["last_in"] = cycle
                     quiet = 0
             for sink in sinks:
                 if sink.sample(cycle):
-                    last_out = cycle
+                    when.setdefault("first_out", cycle)
+                    when["last_out"] = cycle
                     quiet = 0
             if case.reset_at is None and all(s.over for s in sources) and all(s.over for s in sinks):
                 ending += 1
             cycle += 1
             if ending > TAIL or quiet >= case.patience or any(s.surplus for s in sinks):
-                return self._played(first_in, last_out, cycle)
+                return self._played(when, cycle)
 
     async def _cut(self, cycle: int) -> int:
         self._reset.value = 1
@@ -223,12 +225,14 @@ class TB:
             sink.after_reset(cycle + 1)
         return cycle + 2
 
-    def _played(self, first_in: int | None, last_out: int | None, ran: int) -> Played:
+    def _played(self, when: dict[str, int], ran: int) -> Played:
         return Played(
             outputs={name: sink.beats for name, sink in self.sinks.items()},
             taken={name: source.taken for name, source in self.sources.items()},
-            first_in=first_in,
-            last_out=last_out,
+            first_in=when.get("first_in"),
+            last_in=when.get("last_in"),
+            first_out=when.get("first_out"),
+            last_out=when.get("last_out"),
             status={name: int(signal.value) for name, signal in self._status.items()},
             violations=tuple(s.violation for s in self.sinks.values() if s.violation),
             ran=ran,

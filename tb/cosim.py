@@ -41,6 +41,9 @@ class _Stream(ctypes.Structure):
     )
 
 
+_WHEN = ("first_in", "last_in", "first_out", "last_out")
+
+
 class _Run(ctypes.Structure):
     _fields_ = (
         ("reset_cycles", ctypes.c_uint64),
@@ -49,8 +52,7 @@ class _Run(ctypes.Structure):
         ("patience", ctypes.c_uint64),
         ("least", ctypes.c_int64),
         ("reset_at", ctypes.c_int64),
-        ("first_in", ctypes.c_int64),
-        ("last_out", ctypes.c_int64),
+        *((when, ctypes.c_int64) for when in _WHEN),
         ("ran", ctypes.c_uint64),
     )
 
@@ -133,8 +135,7 @@ class Rtl:
             patience=case.patience,
             least=least,
             reset_at=-1 if case.reset_at is None else case.reset_at,
-            first_in=-1,
-            last_out=-1,
+            **dict.fromkeys(_WHEN, -1),
         )
         status = (ctypes.c_uint64 * len(self.manifest["status"]))()
         start = time.perf_counter()
@@ -144,8 +145,7 @@ class Rtl:
         played = Played(
             outputs=self._outputs(outs, c_outs),
             taken={s["name"]: c.moved for s, c in zip(ins, c_ins, strict=True)},
-            first_in=None if run.first_in < 0 else run.first_in,
-            last_out=None if run.last_out < 0 else run.last_out,
+            **{when: None if getattr(run, when) < 0 else getattr(run, when) for when in _WHEN},
             status={s["name"]: value for s, value in zip(self.manifest["status"], status, strict=True)},
             violations=tuple(
                 Violation(s["name"], c.violation, c.violation_cycle)

@@ -27,7 +27,7 @@ struct Run {
     uint64_t reset_cycles, tail, surplus, patience;
     int64_t least;                 // do not end sooner than this many cycles after the first accepted beat
     int64_t reset_at;              // or -1
-    int64_t first_in, last_out;    // result: or -1
+    int64_t first_in, last_in, first_out, last_out;  // result: cycles, or -1
     uint64_t ran;                  // result
 };
 
@@ -193,12 +193,14 @@ public:
             for (size_t i = 0; i < sources.size(); i++) {
                 if (sources[i].sample(in[i])) {
                     if (run.first_in < 0) run.first_in = cycle;
+                    run.last_in = cycle;
                     quiet = 0;
                 }
                 over &= in[i].moved == in[i].beats;
             }
             for (size_t i = 0; i < sinks.size(); i++) {
                 if (sinks[i].sample(out[i], cycle)) {
+                    if (run.first_out < 0) run.first_out = cycle;
                     run.last_out = cycle;
                     quiet = 0;
                 }

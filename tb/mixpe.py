@@ -27,6 +27,7 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
         case_of(spec, "one-step", [random_job(spec, rng, r, 1, c)], seed=seed),
         *cases_of(spec, "tiles", [*tiles, *ragged], seed=seed),
         *cases_of(spec, "one-step-tiles", sprint, seed=seed, level=128),
+        case_of(spec, "results-pile-up", 2 * sprint, seed=seed, stall={"o": 250}),
         case_of(spec, "full-groups", [random_job(spec, rng, r, spec.length, 6 * c)], seed=seed),
         case_of(spec, "extremes", list(_extremes(spec)), seed=seed),
         case_of(spec, "zero-points", list(_zero_points(spec, rng)), seed=seed),
@@ -151,7 +152,8 @@ def _cancellation(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
 def _resets(spec: MixPESpec, jobs: list[Gemm], seed: int) -> Iterator[Case]:
     """A reset in the middle of everything, then a clean job."""
     end = spec.cycles(*jobs)
-    for at in sorted({0, 1, 3, spec.length, spec.latency + spec.length, end // 2, end - spec.timing.beats}):
+    times = {0, 1, 3, spec.length, spec.latency + spec.length, end // 2, end - spec.timing.beats}
+    for at in sorted(t for t in times if t <= end - spec.timing.beats):
         yield case_of(spec, f"reset-in-cycle-{at}", jobs, seed=seed, stall={"o": 64}, reset_at=at)
         yield case_of(spec, f"after-reset-in-cycle-{at}", jobs[:1], seed=seed)
 

@@ -82,14 +82,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Played:
-    """What a player saw. ``taken`` counts the accepted beats of each input; ``first_in`` and ``last_out`` are the
-    cycles of the first accepted input beat and the last delivered output beat; ``ran`` is the number of cycles from
-    reset to the end.
+    """What a player saw. ``taken`` counts the accepted beats of each input; ``first_in``, ``last_in``, ``first_out``
+    and ``last_out`` are the cycles of the first and last accepted input beat and delivered output beat, of all
+    streams; ``ran`` is the number of cycles from reset to the end.
     """
 
     outputs: Mapping[str, Beats]
     taken: Mapping[str, int]
     first_in: int | None
+    last_in: int | None
+    first_out: int | None
     last_out: int | None
     status: Mapping[str, int]
     violations: tuple[Violation, ...]

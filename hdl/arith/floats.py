@@ -94,13 +94,16 @@ class Round(wiring.Component):
 
         # cycle 2: 24 bits kept, a guard bit, and whether anything lies below
         shifted = Signal(field)
-        kept, guard, sticky = Signal(24), Signal(), Signal()
+        kept = Signal(24)
+        guard = Signal()
+        sticky = Signal()
         m.d.comb += shifted.eq(held << left)
         m.d.sync += [kept.eq(shifted[-24:]), guard.eq(shifted[-25]), sticky.eq(shifted[:-25].any())]
         exponent = delay(m, biased, 2, "exponent")
 
         # cycle 3: a carry out of the fraction increments the exponent, which is what rounding up means there
-        top, packed = Signal(8), Signal(32)
+        top = Signal(8)
+        packed = Signal(32)
         with m.If(kept[-1]):
             m.d.comb += top.eq(Mux(exponent > 254, 255, exponent))
         m.d.comb += packed.eq(Cat(kept[:23], top) + (guard & (sticky | kept[0])))
@@ -170,7 +173,8 @@ class Add(wiring.Component):
         small = unpack(Mux(swap, self.a, self.b), "fp32")
         subtract = large.negative ^ small.negative
         distance = Signal(8)
-        big, low = Signal(24), Signal(24)
+        big = Signal(24)
+        low = Signal(24)
         m.d.sync += [
             big.eq(large.significand),
             low.eq(small.significand),

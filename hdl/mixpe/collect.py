@@ -50,7 +50,8 @@ class Collector(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         beats = self.spec.timing.beats
-        beat, repeat = Signal(range(beats)), Signal(range(self.repeats))
+        beat = Signal(range(beats))
+        repeat = Signal(range(self.repeats))
         taken = self.valid & self.ready
         with m.Switch(self.turn):
             for n in range(self.turns):

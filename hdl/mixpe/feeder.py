@@ -71,7 +71,8 @@ class Feeder(wiring.Component):
         step = Signal()
         m.d.comb += step.eq(self.act.valid & self.wgt.valid & (~group_end | may_end_group) & (~tile_end | may_end_tile))
 
-        ends_group, ends_tile = Signal(), Signal()
+        ends_group = Signal()
+        ends_tile = Signal()
         code, offset = self.wgt.payload.data, spec.weight_format.offset
         m.d.comb += [
             ends_group.eq(step & group_end),

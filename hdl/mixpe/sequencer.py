@@ -74,8 +74,12 @@ class Sequencer(wiring.Component):
         m = Module()
         spec, grid = self.spec, self.spec.grid
         bank = Signal(self.columns * self.par_width)
-        valid, first, final, end = Signal(), Signal(), Signal(), Signal()
-        column, turn = Signal(index_bits(grid.span)), Signal(index_bits(grid.turns))
+        valid = Signal()
+        first = Signal()
+        final = Signal()
+        end = Signal()
+        column = Signal(index_bits(grid.span))
+        turn = Signal(index_bits(grid.turns))
         slot = Signal(index_bits(grid.depth))
 
         m.d.comb += end.eq(slot == grid.depth - 1)

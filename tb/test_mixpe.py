@@ -1,0 +1,157 @@
+"""Unit ``mixpe``: the exported Verilog against its golden model, over all its variants."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gen.export import Product, export
+from gen.registry import unit
+from golden import fixture, q4_1
+from golden.mixpe.gemm import MixPESpec
+from golden.mixpe.layer import gemm
+from tb import mixpe
+from tb.cosim import compile
+from tb.faults import broken
+from tb.runner import run_bulk, run_cocotb
+from tb.transactions import CheckFailed, case_of
+from tb.units import BENCHES
+
+# What is small enough for the whole bench. Every value of every field stands here at least once; k_max is small, so
+# that the bench also has tiles that are too long.
+SMALL: dict[str, dict[str, Any]] = {
+    "tiny": {"rows": 2, "cols": 2, "k_max": 64},
+    "single": {"rows": 1, "cols": 1, "k_max": 100, "weight": "int4", "core": "booth", "stages": 2},
+    "odd": {"rows": 7, "cols": 5, "group": 16, "k_max": 77, "weight": "uint4_zero", "core": "multiply", "stages": 3},
+    "segments": {"rows": 2, "cols": 8, "lanes": 4, "group": 20, "k_max": 90, "accumulate": "fp32"},
+    "pow2": {"rows": 3, "cols": 6, "lanes": 6, "group": 16, "k_max": 100, "act_scale": "pow2", "weight": "int4_sym"},
+    "pow2-fp32": {
+        "rows": 2,
+        "cols": 3,
+        "k_max": 80,
+        "scale": "fp32",
+        "act_scale": "pow2",
+        "weight": "uint4_zero",
+        "core": "booth",
+    },
+    "tall": {"rows": 8, "cols": 2, "lanes": 4, "group": 16, "k_max": 64, "stages": 2, "scale": "fp32"},
+    "narrow-output": {"rows": 4, "cols": 4, "words": 1, "group": 16, "k_max": 60, "weight": "int4", "scale": "fp32"},
+    "per-channel": {"rows": 3, "cols": 4, "group": 0, "lanes": 2, "k_max": 96, "weight": "int4_sym"},
+    "long-groups": {"rows": 2, "cols": 4, "group": 256, "k_max": 600, "act_scale": "pow2", "weight": "uint4_min"},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bulk(name: str) -> None:
+    spec = MixPESpec(**SMALL[name])
+    run_bulk(spec, BENCHES["mixpe"](spec, 1), 1)
+
+
+@pytest.mark.parametrize("name", ["tiny", "odd", "pow2"])
+def test_cocotb_sees_what_bulk_sees(name: str) -> None:
+    spec = MixPESpec(**SMALL[name])
+    cases = BENCHES["mixpe"](spec, 2)
+    cocotb, bulk = run_cocotb(spec, cases, 2), run_bulk(spec, cases, 2)
+    assert [(p.first_in, p.last_out, p.ran) for p in cocotb.played] == [
+        (p.first_in, p.last_out, p.ran) for p in bulk.played
+    ]
+
+
+@pytest.mark.parametrize("preset", ["square", "moe", "decode"])
+def test_arrays_of_real_size(preset: str) -> None:
+    """The whole bench at full size, and a real layer: 576 -> 8 tiles of outputs, twice the rows and one."""
+    chosen = unit("mixpe").configure(preset)
+    assert isinstance(chosen, MixPESpec)
+    run_bulk(chosen, BENCHES["mixpe"](chosen, 1), 1)
+    f = fixture.load()
+    rtl = compile(chosen, optimise=False)
+    for matrix in (f.gate, f.up):
+        part = _first_outputs(matrix, 8 * chosen.cols)
+        job = gemm(chosen, f.x[: 2 * chosen.rows + 1], part)
+        assert np.array_equal(rtl(job).view(np.uint32), chosen.compute(job).view(np.uint32))
+
+
+def _first_outputs(matrix: q4_1.Matrix, n: int) -> q4_1.Matrix:
+    return q4_1.Matrix(matrix.codes[:n], matrix.d[:n], matrix.m[:n])
+
+
+def test_square_under_cocotb() -> None:
+    spec = MixPESpec()
+    wanted = ("one-step", "tiles-both", "specials", "slow-par")
+    cases = [c for c in BENCHES["mixpe"](spec, 3) if c.name in wanted]
+    assert len(cases) == len(wanted)
+    run_cocotb(spec, cases, 3)
+
+
+def test_busy_at_least_98_percent_of_16_tiles() -> None:
+    """K = 576, groups of 32, 16 x 16; fill and drain included, on real weights."""
+    spec, f = MixPESpec(), fixture.load()
+    job = gemm(spec, f.x[:16], _first_outputs(f.gate, 256))
+    rtl = compile(spec, optimise=False)
+    rtl(job)
+    assert rtl.cycles == spec.cycles(job)
+    assert 16 * 576 / rtl.cycles >= 0.98
+
+
+@pytest.mark.parametrize("name", ["tiny", "odd", "segments", "pow2"])
+def test_a_tile_every_k_cycles(name: str) -> None:
+    """Steady state without a bubble: one more tile costs K cycles, in the RTL."""
+    spec = MixPESpec(**SMALL[name])
+    k = 2 * spec.group
+    rtl = compile(spec, optimise=False)
+    cycles = []
+    for tiles in (6, 7):
+        rtl(mixpe.random_job(spec, np.random.default_rng(1), spec.rows, k, tiles * spec.cols))
+        cycles.append(rtl.cycles)
+    assert cycles[1] - cycles[0] == k
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_latency_of_one_tile(name: str) -> None:
+    """From the step that ends the tile to its first result beat, as the datasheet says."""
+    spec = MixPESpec(**SMALL[name])
+    played = compile(spec, optimise=False).play(
+        case_of(spec, "one-tile", [mixpe.random_job(spec, np.random.default_rng(1), spec.rows, spec.length, spec.cols)])
+    )
+    assert played.first_out is not None and played.last_in is not None
+    assert played.first_out - played.last_in == spec.latency
+
+
+# name: (module, pattern, replacement) in the Verilog of the configuration `tiny`
+FAULTS = {
+    "PE: sign bit of the weight counts as positive": ("pe", "= - $signed(", "= $signed("),
+    "PE: the next group starts from the last one's sum": ("pe", "if (_13) acc <= ", "if (rst) acc <= "),
+    "PE: the group ends a step early": ("pe", "else if (last_o) sum", "else if (last_i) sum"),
+    "PE: sum a bit too narrow": ("pe", "(last_o) sum <= total", "(last_o) sum <= { total[15], total[15:0] }"),
+    "skew: second row not delayed": ("skew", "o = { stage_1, i[8:0] }", "o = i"),
+    "skew: second column not delayed": ("skew_1", "o = { stage_1, i[3:0] }", "o = i"),
+    "row: group sum of activations runs on": ("row", "if (_5) acc <= ", "if (rst) acc <= "),
+    "row: read-out a register early": ("row", "else if (ends) held", "else if (last) held"),
+    "dequantiser: offset 4 in place of 8": ("dequant_exact", "$signed(s) << 2'h3", "$signed(s) << 2'h2"),
+    "dequantiser: sum of the tile before": ("dequant_exact", "first_4 ? 61'h0000000000000000 : ", ""),
+    "dequantiser: subnormal scales one binade low": ("dequant_exact", "= scale[10] | _76", "= scale[10]"),
+    "dequantiser: minus infinity becomes plus": ("dequant_exact", "? held[60] : held[57]", "? 1'h0 : held[57]"),
+    "round: ties away from zero": ("round", "sticky | kept[0]", "1'h1"),
+    "feeder: groups may follow before the drain": ("feeder", "_10 & par__valid", "par__valid"),
+    "feeder: a tile without room for its results": ("feeder", "ready & scl__valid", "scl__valid"),
+    "feeder: bubbles multiplied": ("feeder", "act__ready ? act__payload[15:0] : 16'h0000", "act__payload[15:0]"),
+    "feeder: tlast of the weights not looked at": ("feeder", "act__payload[16] | wgt__payload[8]", "act__payload[16]"),
+    "stream: second place of the skid buffer lost": ("skid", "full ? second : i__payload", "i__payload"),
+    "stream: queue hands out a beat twice": ("fifo_1_queue", "if (_1) consume", "if (_1 & ~_8) consume"),
+    "lane: token scale of the next row": ("lane", "{ _11, turn_8 }", "{ turn_8, _11 }"),
+}
+
+
+@cache
+def _tiny() -> Product:
+    return export(MixPESpec(**SMALL["tiny"]))
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_caught(name: str) -> None:
+    spec = MixPESpec(**SMALL["tiny"])
+    module, pattern, replacement = FAULTS[name]
+    product = broken(_tiny(), pattern, replacement, module=f"mixpe_{module}")
+    with pytest.raises(CheckFailed):
+        run_bulk(spec, BENCHES["mixpe"](spec, 1), 1, product=product)
