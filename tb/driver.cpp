@@ -133,8 +133,12 @@ public:
     }
 };
 
+struct OneThread : VerilatedContext {
+    OneThread() { threads(1); }  // or each player starts a pool of threads
+};
+
 class Player {
-    VerilatedContext context;
+    OneThread context;
     Vtop top{&context};
     uint8_t* clk = nullptr;
     uint8_t* rst = nullptr;
@@ -145,6 +149,9 @@ class Player {
     std::vector<Pins> status;
 
     void bind();  // binding.h
+
+    // Verilator's runtime finds the context in a variable of the thread, which other players change.
+    void enter() { Verilated::threadContextp(&context); }
 
     void settle() {
         *clk = 0;
@@ -170,11 +177,16 @@ class Player {
 
 public:
     Player() { bind(); }
-    ~Player() { top.final(); }
+
+    ~Player() {
+        enter();
+        top.final();
+    }
 
     Sink& sink(size_t i) { return sinks[i]; }
 
     void play(Run& run, Stream* in, Stream* out, uint64_t* status_out) {
+        enter();
         for (auto& s : sinks) s.data.clear(), s.last.clear();
         idle();
         *rst = 1;

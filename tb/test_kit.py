@@ -220,6 +220,15 @@ def test_rtl_is_a_function_on_jobs() -> None:
         assert str(failed.value) == finding
 
 
+def test_rtls_come_and_go_in_any_order() -> None:
+    rtls = [compile(SPEC, product=PRODUCT) for _ in range(40)]
+    np.random.default_rng(1).shuffle(rtls)
+    while rtls:
+        del rtls[0]
+        for rtl in rtls[:2]:
+            assert (rtl(Bytes(X)) == X + 1).all()
+
+
 def test_junit_lists_every_case_without_paths() -> None:
     xml = run_cocotb(SPEC, cases_of(SPEC, "x", [Bytes(X)]), 7, product=PRODUCT).xml
     assert xml is not None
