@@ -16,7 +16,7 @@ from tb.cosim import compile
 from tb.runner import run_cocotb
 from tb.units import BENCHES
 
-DEFAULT = ["mixpe_pe"]
+DEFAULT = ["mixpe", "--set", "rows=8", "cols=8"]
 SEED = 1
 
 

@@ -36,7 +36,9 @@ class BuildError(RuntimeError):
 
 @dataclass(frozen=True)
 class Flags:
-    """``waves`` compiles tracing in. ``optimise`` spends build time on speed: on a 16x16 array a fifth for a tenth."""
+    """``waves`` compiles tracing in. ``optimise`` is for the bulk player alone: it leaves out what cocotb needs, and
+    spends build time on speed.
+    """
 
     waves: bool = False
     optimise: bool = False
@@ -44,15 +46,17 @@ class Flags:
     @property
     def verilate(self) -> list[str]:
         flags = ["-Wno-lint", "-Wno-fatal", "-CFLAGS", "-fPIC"]
-        if not self.optimise:
-            flags.append("-fno-merge-cond")  # this pass can take minutes on a large module
+        if self.optimise:
+            flags += ["--x-assign", "fast", "--x-initial", "fast"]
+        else:
+            flags += ["--vpi", "-fno-merge-cond"]  # that pass can take minutes on a large module
         if self.waves:
             flags += [f"--trace-{wave_format()}", "--trace-structs"]
         return flags
 
     @property
     def make(self) -> list[str]:
-        return ["OPT_FAST=-O3", "OPT_SLOW=-O1"] if self.optimise else ["OPT_FAST=-O1"]
+        return ["OPT_FAST=-O2" if self.optimise else "OPT_FAST=-O1", "OPT_SLOW=-O1"]
 
 
 class Simulation(Verilator):
@@ -75,7 +79,8 @@ class Simulation(Verilator):
         tool = toolchain.verilator()
         with environment(**tool.environment):
             verilate, make, run = super().build_command()
-        verilate.remove("--public-flat-rw")
+        for flag in ("--public-flat-rw", "--vpi"):
+            verilate.remove(flag)
         at = verilate.index("-LDFLAGS") + 1
         verilate[at] = f"{_runtime(self.build.flags.waves)} {verilate[at]}"
         verilate += self.build.flags.verilate
@@ -120,7 +125,8 @@ class Build:
         return toolchain.cache_folder() / "builds" / f"{self.product.top}-{self.key}"
 
     def program(self) -> Path:
-        """The simulator with cocotb inside; run it through :class:`Simulation`."""
+        """The simulator with cocotb inside; run it through :class:`Simulation`. Not with ``optimise``."""
+        assert not self.flags.optimise
         program = self.folder / self.product.top
         self._once("program", lambda: self._make(self.product.top))
         return program
@@ -181,6 +187,8 @@ class Build:
 
     def _control_file(self) -> str:
         """Makes the ports, and nothing else, visible to cocotb: inputs for writing, outputs for reading."""
+        if self.flags.optimise:
+            return "`verilator_config\n"
         access = {"input": "rw", "output": "rd"}
         lines = [
             f'public_flat_{access[p["direction"]]} -module "{self.product.top}" -var "{p["name"]}"\n'
@@ -256,7 +264,7 @@ def _runtime(waves: bool) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             (folder / "t.v").write_text("module t(input clk /*verilator public_flat_rw*/); endmodule\n")
-            verilate = [toolchain.perl(), str(tool.program), "--cc", "--vpi", "--prefix", "Vtop", "-Mdir", "."]
+            verilate = [toolchain.perl(), str(tool.program), "--cc", "--prefix", "Vtop", "-Mdir", "."]
             _run([*verilate, *flags.verilate, "t.v"], folder)
             _run([toolchain.make(), "-j2", "-f", "Vtop.mk", *tool.make, "libverilated.a"], folder)
             (folder / "done").touch()
