@@ -129,8 +129,8 @@ FAULTS = {
     "row: group sum of activations runs on": ("row", "if (_5) acc <= ", "if (rst) acc <= "),
     "row: read-out a register early": ("row", "else if (ends) held", "else if (last) held"),
     "dequantiser: offset 4 in place of 8": ("dequant_exact", "$signed(s) << 2'h3", "$signed(s) << 2'h2"),
-    "dequantiser: sum of the tile before": ("dequant_exact", "first_4 ? 61'h0000000000000000 : ", ""),
-    "dequantiser: subnormal scales one binade low": ("dequant_exact", "= scale[10] | _76", "= scale[10]"),
+    "dequantiser: sum of the tile before": ("dequant_exact", "first_1[3] ? 61'h0000000000000000 : ", ""),
+    "dequantiser: subnormal scales one binade low": ("dequant_exact", "= scale[10] | _75", "= scale[10]"),
     "dequantiser: minus infinity becomes plus": ("dequant_exact", "? held[60] : held[57]", "? 1'h0 : held[57]"),
     "round: ties away from zero": ("round", "sticky | kept[0]", "1'h1"),
     "feeder: groups may follow before the drain": ("feeder", "_10 & par__valid", "par__valid"),
@@ -139,7 +139,7 @@ FAULTS = {
     "feeder: tlast of the weights not looked at": ("feeder", "act__payload[16] | wgt__payload[8]", "act__payload[16]"),
     "stream: second place of the skid buffer lost": ("skid", "full ? second : i__payload", "i__payload"),
     "stream: queue hands out a beat twice": ("fifo_1_queue", "if (_1) consume", "if (_1 & ~_8) consume"),
-    "lane: token scale of the next row": ("lane", "{ _11, turn_8 }", "{ turn_8, _11 }"),
+    "lane: token scale of the next row": ("lane", "{ _11, turn[8] }", "{ turn[8], _11 }"),
 }
 
 

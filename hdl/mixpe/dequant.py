@@ -4,6 +4,8 @@ Lock-step pipelines: a new (sum, parameters, slot) every cycle, no handshake. A 
 and keeps the running sum of each in a memory, addressed by ``slot``.
 """
 
+from functools import reduce
+from operator import add
 from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
@@ -106,7 +108,7 @@ class ExactDequantiser(Dequantiser):
 
         # cycle 4: both terms; their specials joined
         term = Signal(signed(spec.total_width))
-        m.d.sync += term.eq(sum(terms))
+        m.d.sync += term.eq(reduce(add, terms))
         special = _join(*kinds) if len(kinds) == 2 else kinds[0]
         special = delay(m, special, 1, "special_4")
         first, valid = delay(m, self.first, 4, "first"), delay(m, self.valid, 4, "valid")

@@ -1,5 +1,7 @@
 """The MixPE processing element: exact multiply-accumulate of one group, nothing else."""
 
+from functools import reduce
+from operator import add
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, signed
@@ -57,17 +59,15 @@ class PE(wiring.Component):
         m.d.sync += [self.x_o.eq(self.x_i), self.w_o.eq(self.w_i), self.last_o.eq(self.last_i)]
 
         terms = CORES[self.spec.core].terms(self.x_o, self.w_o)
-        last = self.last_o
         if self.spec.stages == 3:
-            terms, last = [delay(m, t, 1, "term") for t in terms], delay(m, last, 1, "last_term")
-        if self.spec.stages >= 2:
-            product = Signal(product_shape(len(self.x_o)))
-            m.d.sync += product.eq(sum(terms))
-            terms, last = [product], delay(m, last, 1, "last_product")
+            terms = [delay(m, t, 1, "term") for t in terms]
+        product = Signal(product_shape(len(self.x_o)))
+        m.d["comb" if self.spec.stages == 1 else "sync"] += product.eq(reduce(add, terms))
+        last = delay(m, self.last_o, self.spec.stages - 1, "last")
 
         acc = Signal.like(self.sum)
         total = Signal.like(self.sum)
-        m.d.comb += total.eq(sum(terms, acc))
+        m.d.comb += total.eq(acc + product)
         m.d.sync += acc.eq(Mux(last, 0, total))
         with m.If(last):
             m.d.sync += self.sum.eq(total)
