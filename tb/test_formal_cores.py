@@ -63,7 +63,7 @@ def test_broken_core(core: Any, offset: int) -> None:
         ("Mux(last, 0, total)", "total"),  # groups run into one another
         ("self.sum.eq(total)", "self.sum.eq(acc)"),  # the final product is missing
         ("with m.If(last):", "with m.If(1):"),  # the sum is not held
-        ("product.eq(sum(terms))", "product.eq(sum(terms)[:11])"),  # the product's width
+        ("product.eq(reduce(add, terms))", "product.eq(reduce(add, terms)[:11])"),  # the product's width
     ],
 )
 def test_broken_element(old: str, new: str) -> None:

@@ -44,7 +44,7 @@ FAULTS = {
     "sum of the group before not cleared": ("acc <= 16'h0000;\n    else", "acc <= acc;\n    else", 1),
     "bubbles multiplied": ("_1 ? i__payload[7:0] : 8'h00", "i__payload[7:0]", 1),
     "queue fuller than it is": ("free <= 3'h5", "free <= 3'h7", 1),
-    "sum one cycle early": ("else arrived <= arrived_1;", "else arrived <= last_i;", 1),
+    "sum one cycle early": (".w_en(arrived[1])", ".w_en(arrived[0])", 1),
     "two groups become one": ("_1 & i__payload[12]", "_1 & i__payload[12] & i__payload[8]", 1),
 }
 
