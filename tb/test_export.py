@@ -80,6 +80,15 @@ def test_lint_is_clean_with_the_waivers(name: str, preset: str, tmp_path: Path) 
     assert lint(tmp_path, f"{made.top}.vlt", f"{made.top}.v") == ""
 
 
+def test_the_largest_array_is_small_and_clean(tmp_path: Path) -> None:
+    """64 x 64: too large for the bench's time, so it is generated and linted; 4,096 placed elements would be 65,000
+    lines in one flat module."""
+    made = export(unit("mixpe").configure(layers=[{"rows": 64, "cols": 64}]))
+    assert made.verilog.count("\n") <= 8000
+    made.write(tmp_path)
+    assert lint(tmp_path, f"{made.top}.vlt", f"{made.top}.v") == ""
+
+
 def test_lint_complains_without_the_waivers(tmp_path: Path) -> None:
     product("mixpe_pe", "tiny").write(tmp_path)
     assert "%Warning-PROCASSINIT" in lint(tmp_path, "mixpe_pe.v")
