@@ -1,7 +1,7 @@
 """Speed of the two players side by side: ``python -m scripts.bench [UNIT [CONFIG]]``, for ``make bench``.
 
-Both play the unit's bench, the same cases cycle for cycle, in turn for several rounds; the median of each is printed, and
-the median of the rounds' ratios. The bulk player repeats the cases for half a second a round.
+Both play the unit's bench, the same cases cycle for cycle, in turn for several rounds; the median of each is printed,
+and the median of the rounds' ratios. The bulk player repeats the cases for half a second a round.
 """
 
 import argparse

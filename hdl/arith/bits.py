@@ -3,6 +3,11 @@
 from amaranth.hdl import Array, C, Cat, Mux, Value
 
 
+def index_bits(n: int) -> int:
+    """Bits of an index into ``n`` things; one at least, so that no port is empty."""
+    return max(1, (n - 1).bit_length())
+
+
 def choose(words: Value, width: int, index: Value) -> Value:
     """Word ``index`` of ``words``: a multiplexer. (``word_select`` by a signal would be a barrel shifter of bits.)"""
     return Array(words.word_select(n, width) for n in range(len(words) // width))[index]

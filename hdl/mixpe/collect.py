@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.mixpe import schedule
 from golden.mixpe.gemm import MixPESpec
-from hdl.mixpe.row import index_bits
+from hdl.arith.bits import index_bits
 
 
 class Collector(wiring.Component):

@@ -16,9 +16,9 @@ from amaranth.lib.wiring import In, Out
 from golden import latency
 from golden.mixpe.formats import EXPONENTS
 from golden.mixpe.gemm import MixPESpec
+from hdl.arith.bits import index_bits
 from hdl.arith.delay import delay
 from hdl.arith.floats import FINITE, FORMATS, INFINITE, NAN, Add, Multiply, Round, unpack
-from hdl.mixpe.row import index_bits
 from hdl.shared import Shared
 
 

@@ -68,8 +68,8 @@ class Lane(wiring.Component):
 
         # cycle 1: the rows have read out their columns; pick the row
         slot = self.slot_o
-        pick = Shared(ExactDequantiser if spec.accumulate == "exact" else Fp32Dequantiser, spec)
-        m.submodules.dequant = dequant = pick
+        dequantiser = ExactDequantiser if spec.accumulate == "exact" else Fp32Dequantiser
+        m.submodules.dequant = dequant = Shared(dequantiser, spec)
         m.d.sync += dequant.a.eq(choose(self.a, spec.pe.sum_width, slot.turn))
         if needs_row_sum(spec):
             m.d.sync += dequant.s.eq(choose(self.s, spec.row_sum_width, slot.turn))

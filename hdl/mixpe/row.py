@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
-from hdl.arith.bits import choose
+from hdl.arith.bits import choose, index_bits
 from hdl.arith.delay import delay
 from hdl.mixpe.cores import CORES
 from hdl.mixpe.pe import PE
@@ -102,8 +102,3 @@ class Row(wiring.Component):
 
 def needs_row_sum(spec: MixPESpec) -> bool:
     return spec.weight_format.correction != "none"
-
-
-def index_bits(n: int) -> int:
-    """Bits of an index into ``n`` things; one at least, so that no port is empty."""
-    return max(1, (n - 1).bit_length())

@@ -7,9 +7,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
-from hdl.arith.bits import choose
+from hdl.arith.bits import choose, index_bits
 from hdl.arith.delay import delay
-from hdl.mixpe.row import index_bits
 
 
 def slot_layout(spec: MixPESpec) -> data.StructLayout:
