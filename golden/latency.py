@@ -1,6 +1,6 @@
 """Latencies, in cycles, of the blocks that several units are built from: what a specification needs to know of them.
 
-The blocks themselves (``hdl/arith``, ``hdl/stream``) take their pipeline depths from here.
+The blocks themselves are in ``hdl/arith`` and ``hdl/stream``; their tests hold them to these numbers.
 """
 
 ROUND = 3

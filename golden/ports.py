@@ -52,8 +52,8 @@ class Beats:
 class StreamPort:
     """One ready/valid stream of a unit: ``s_axis_<name>`` (``direction="in"``) or ``m_axis_<name>`` (``"out"``).
 
-    The names ``i`` and ``o`` stand for the only stream of a direction: ``s_axis`` and ``m_axis`` alone. ``last`` says
-    what ``tlast`` ends ("tile", "vector"); empty where the stream carries no ``tlast``.
+    The input ``i`` and the output ``o`` are the only stream of their direction: ``s_axis`` and ``m_axis`` alone.
+    ``last`` says what ``tlast`` ends ("tile", "vector"); empty where the stream carries no ``tlast``.
     """
 
     name: str
@@ -67,7 +67,7 @@ class StreamPort:
     def prefix(self) -> str:
         """What the names of the exported signals begin with."""
         side = "s_axis" if self.direction == "in" else "m_axis"
-        return side if self.name in ("i", "o") else f"{side}_{self.name}"
+        return side if self.name == ("i" if self.direction == "in" else "o") else f"{side}_{self.name}"
 
     @property
     def lane_width(self) -> int:

@@ -64,6 +64,9 @@ class Spec:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         self._check()
+        for name, value in self.values().items():
+            if value is None:
+                raise SpecError(f"{name} must be given, not None")
 
     def _derive(self) -> dict[str, Any]:
         """Values for the fields whose default is ``None``."""
@@ -126,6 +129,10 @@ class UnitSpec(Spec):
     def ports(self) -> tuple[StreamPort, ...]:
         """All streams, in the order in which the module declares them."""
         raise NotImplementedError
+
+    def port(self, name: str) -> StreamPort:
+        """The stream of that name."""
+        return next(p for p in self.ports if p.name == name)
 
     @property
     def status(self) -> tuple[StatusPort, ...]:

@@ -1,5 +1,6 @@
 """Runs a bench with either player and judges it; the replay command is printed with every seed."""
 
+import contextlib
 import logging
 import os
 import pickle
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import tb
 from gen.export import Product, export
-from golden.spec import UnitSpec
+from golden.spec import SpecError, UnitSpec
 from tb.build import Build, Flags, Simulation, environment, wave_format
 from tb.cosim import compile
 from tb.transactions import Case, CheckFailed, Played, check
@@ -37,12 +38,13 @@ class Results:
 
 def replay_command(spec: UnitSpec, seed: int) -> str:
     """The command line that plays the same bench again."""
-    default = type(spec)().values()
-    sets = [
-        f" --set {k}={str(v).lower() if isinstance(v, bool) else v}"
-        for k, v in spec.values().items()
-        if v != default[k]
-    ]
+    needed = spec.values()
+    for name in spec.values():  # leave out what the rest implies: defaults, and values derived from this rest
+        rest = {k: v for k, v in needed.items() if k != name}
+        with contextlib.suppress(SpecError):
+            if type(spec)(**rest) == spec:
+                needed = rest
+    sets = [f" --set {k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in needed.items()]
     return f"senbazuru sim {spec.unit}{''.join(sets)} --seed {seed}"
 
 

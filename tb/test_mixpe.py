@@ -60,10 +60,9 @@ def test_cocotb_sees_what_bulk_sees(name: str) -> None:
 
 @pytest.mark.parametrize("preset", ["square", "moe", "decode"])
 def test_arrays_of_real_size(preset: str) -> None:
-    """The whole bench at full size, and a real layer: 576 -> 8 tiles of outputs, twice the rows and one."""
+    """A real layer at full size: 8 tiles of outputs, twice the rows and one. (``test_units`` plays its bench.)"""
     chosen = unit("mixpe").configure(preset)
     assert isinstance(chosen, MixPESpec)
-    run_bulk(chosen, BENCHES["mixpe"](chosen, 1), 1)
     f = fixture.load()
     rtl = compile(chosen, optimise=False)
     for matrix in (f.gate, f.up):

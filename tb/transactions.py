@@ -133,6 +133,13 @@ def case_of(
 
     The unused high bits of the inputs' ``tdata`` are filled with random bits, which the unit must ignore.
     """
+    levels = dict.fromkeys([p.name for p in spec.ports], stall) if isinstance(stall, int) else dict(stall)
+    flags = dict.fromkeys((f"sts_{s.name}" for s in spec.status), 0)
+    unknown = [*(levels.keys() - {p.name for p in spec.ports}), *(dict(status or {}).keys() - flags.keys())]
+    if unknown or not all(0 <= level < 256 for level in levels.values()) or not jobs:
+        raise ValueError(
+            f"a case needs jobs, known streams and status ports, and levels 0..255, not {unknown or levels}"
+        )
     inputs: dict[str, list[Beats]] = {p.name: [] for p in spec.ports if p.direction == "in"}
     outputs: dict[str, list[Beats]] = {p.name: [] for p in spec.ports if p.direction == "out"}
     for job in jobs:
@@ -140,6 +147,7 @@ def case_of(
             inputs[stream].append(beats)
         for stream, beats in spec.outputs(job, spec.compute(job)).items():
             outputs[stream].append(beats)
+    cycles = spec.cycles(*jobs)
     rng = np.random.default_rng(seed)
     ports = {p.name: p for p in spec.ports}
     return Case(
@@ -147,11 +155,12 @@ def case_of(
         ports=spec.ports,
         inputs={s: _fill_pad(ports[s], Beats.concatenate(parts), rng) for s, parts in inputs.items()},
         outputs={s: Beats.concatenate(parts) for s, parts in outputs.items()},
-        stall=dict.fromkeys(ports, stall) if isinstance(stall, int) else stall,
+        stall=levels,
         seed=seed,
-        cycles=spec.cycles(*jobs),
-        status=dict.fromkeys((f"sts_{s.name}" for s in spec.status), 0) | dict(status or {}),
+        cycles=cycles,
+        status=flags | dict(status or {}),
         reset_at=reset_at,
+        patience=max(PATIENCE, 2 * cycles),
     )
 
 

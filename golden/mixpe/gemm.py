@@ -126,11 +126,15 @@ class MixPESpec(UnitSpec):
         return signed_bits(self.length * self.act_format.low, self.length * self.act_format.high)
 
     @property
+    def _reach(self) -> tuple[int, int]:
+        """Smallest and largest weight, in units of the scale, that an activation meets: q, q - zero or q again."""
+        f = self.weight_format
+        return {"none": f.operands, "zero": (f.low - f.high, f.high - f.low), "min": (f.low, f.high)}[f.correction]
+
+    @property
     def corrected_width(self) -> int:
         """Bits of the integer that the scale multiplies: A with the zero point's share taken off, or of codes 0..15."""
-        f = self.weight_format
-        reach = {"none": f.operands, "zero": (f.low - f.high, f.high - f.low), "min": (f.low, f.high)}[f.correction]
-        return signed_bits(*sum_range(reach, (self.act_format.low, self.act_format.high), self.length))
+        return signed_bits(*sum_range(self._reach, (self.act_format.low, self.act_format.high), self.length))
 
     @property
     def grid_exponent(self) -> int:
@@ -141,8 +145,7 @@ class MixPESpec(UnitSpec):
     def total_width(self) -> int:
         """Bits of the exact sum over groups."""
         f = self.weight_format
-        reach = {"none": f.operands, "zero": (f.low - f.high, f.high - f.low), "min": (f.low, f.high)}[f.correction]
-        per_step = max(abs(v) for v in sum_range(reach, (self.act_format.low, self.act_format.high), 1))
+        per_step = max(abs(v) for v in sum_range(self._reach, (self.act_format.low, self.act_format.high), 1))
         if f.correction == "min":
             per_step += -self.act_format.low
         largest = 2047 << 29  # 65504 on the grid of 2**-24

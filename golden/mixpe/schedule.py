@@ -98,7 +98,7 @@ def words_options(grid: Grid) -> list[int]:
 class Timing:
     """Cycle numbers of one engine, from its grid and pipeline depths.
 
-    ``stages``: register stages of the element; ``depth``: cycles from a lane's read to its finished word;
+    ``stages``: register stages of the element; ``lane_depth``: cycles from a lane's read to its finished word;
     ``recurrence``: smallest distance of two groups that the cross-group adder can take; ``words``: per output beat.
     """
 

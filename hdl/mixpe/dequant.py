@@ -39,7 +39,7 @@ class Dequantiser(wiring.Component):
             {
                 "a": In(signed(spec.pe.sum_width)),
                 "s": In(signed(spec.row_sum_width)),
-                "par": In(spec.ports[2].lane_width),
+                "par": In(spec.port("par").lane_width),
                 "up": In(5),
                 "valid": In(1),
                 "first": In(1),

@@ -7,7 +7,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
-from golden.ports import StreamPort
 from hdl.arith.bits import choose
 from hdl.mixpe.array import Array
 from hdl.mixpe.collect import Collector
@@ -17,7 +16,7 @@ from hdl.mixpe.row import needs_row_sum
 from hdl.mixpe.sequencer import Sequencer
 from hdl.shared import Shared
 from hdl.stream.signature import stream_signature
-from hdl.stream.skid import Skid
+from hdl.stream.skid import skid
 
 
 class Engine(wiring.Component):
@@ -48,8 +47,8 @@ class Engine(wiring.Component):
         m.submodules.feeder = feeder = Shared(Feeder, spec)
         m.submodules.array = array = Shared(Array, spec)
         m.submodules.collect = collect = Shared(Collector, spec)
-        for port in spec.ports[:4]:
-            _skid(m, port, wiring.flipped(getattr(self, port.name)), getattr(feeder, port.name))
+        for port in (p for p in spec.ports if p.direction == "in"):
+            skid(m, port, wiring.flipped(getattr(self, port.name)), getattr(feeder, port.name))
         m.d.comb += [
             array.x.eq(feeder.x),
             array.w.eq(feeder.w),
@@ -59,14 +58,14 @@ class Engine(wiring.Component):
         slots, pars = self._sequencers(m, feeder)
         chunks = self._lanes(m, feeder, array, collect, slots, pars)
 
-        beat = stream_signature(spec.ports[-1]).create()
+        beat = stream_signature(spec.port("o")).create()
         m.d.comb += [
             beat.valid.eq(collect.valid),
             collect.ready.eq(beat.ready),
             beat.payload.data.as_value().eq(choose(Cat(chunks), 32 * spec.timing.words, collect.turn)),
             beat.payload.last.eq(collect.last),
         ]
-        _skid(m, spec.ports[-1], beat, wiring.flipped(self.o))
+        skid(m, spec.port("o"), beat, wiring.flipped(self.o))
         m.d.comb += feeder.give.eq(self.o.valid & self.o.ready & self.o.payload.last)
         return m
 
@@ -86,7 +85,7 @@ class Engine(wiring.Component):
         """Lane rows under one another; lane row i reads the rows i, i + lane_rows, ... Returns their chunks."""
         chunks = []
         spec, grid = self.spec, self.spec.grid
-        token_width = spec.ports[3].lane_width
+        token_width = spec.port("scl").lane_width
         for i in range(grid.lane_rows):
             m.submodules[f"lane_row_{i}"] = lane = Shared(LaneRow, spec)
             rows = range(i, grid.rows, grid.lane_rows)
@@ -106,16 +105,3 @@ class Engine(wiring.Component):
             slots, pars = lane.slot_o, lane.par_o
             chunks.append(lane.payload)
         return chunks
-
-
-def _skid(m: Module, port: StreamPort, source: Any, sink: Any) -> None:
-    """A skid buffer between two streams of a port: no path through the engine's ports is combinational."""
-    m.submodules[f"skid_{port.name}"] = skid = Shared(Skid, port.width + bool(port.last))
-    m.d.comb += [
-        skid.i.payload.eq(source.payload.as_value()),
-        skid.i.valid.eq(source.valid),
-        source.ready.eq(skid.i.ready),
-        sink.payload.as_value().eq(skid.o.payload),
-        sink.valid.eq(skid.o.valid),
-        skid.o.ready.eq(sink.ready),
-    ]

@@ -33,7 +33,7 @@ class Feeder(wiring.Component):
 
     def __init__(self, spec: MixPESpec):
         self.spec = spec
-        act, wgt, par, scl = spec.ports[:4]
+        act, wgt, par, scl = (spec.port(name) for name in ("act", "wgt", "par", "scl"))
         super().__init__(
             {
                 "act": In(stream_signature(act)),

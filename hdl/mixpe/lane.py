@@ -43,15 +43,15 @@ class Lane(wiring.Component):
 
     def __init__(self, spec: MixPESpec):
         self.spec = spec
-        turns, scl = spec.grid.turns, spec.ports[3]
+        turns, scl = spec.grid.turns, spec.port("scl")
         chunk = schedule.chunk(spec.grid, spec.timing.words)
         assert chunk
         self.chunk = chunk
         members: dict[str, Any] = {
             "slot_i": In(slot_layout(spec)),
             "slot_o": Out(slot_layout(spec)),
-            "par_i": In(spec.ports[2].lane_width),
-            "par_o": Out(spec.ports[2].lane_width),
+            "par_i": In(spec.port("par").lane_width),
+            "par_o": Out(spec.port("par").lane_width),
             "a": In(turns * spec.pe.sum_width),
             "scl": In(turns * scl.lane_width),
             "push": In(1),
@@ -98,7 +98,7 @@ class Lane(wiring.Component):
 
     def _scales(self, m: Module, turn: Any, pop: Any, depth: int) -> Any:
         """Scale of the lane's row ``turn`` for the oldest tile (group) under way."""
-        width = self.spec.ports[3].lane_width
+        width = self.spec.port("scl").lane_width
         m.submodules.scales = scales = Shared(StreamFIFO, len(self.scl), max(2, depth))
         m.d.comb += [scales.i.payload.eq(self.scl), scales.i.valid.eq(self.push), scales.o.ready.eq(pop)]
         chosen = choose(scales.o.payload, width, turn)

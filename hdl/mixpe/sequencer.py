@@ -55,7 +55,7 @@ class Sequencer(wiring.Component):
     def __init__(self, spec: MixPESpec, segment: int):
         self.spec = spec
         self.columns = spec.cols - segment * spec.grid.span
-        self.par_width = spec.ports[2].lane_width
+        self.par_width = spec.port("par").lane_width
         span = spec.grid.span * self.par_width
         members: dict[str, Any] = {
             "start": In(start_layout()),

@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.ports import StatusPort, StreamPort
+from hdl.stream.signature import stream_signature
 
 
 class AxiStreamShell(wiring.Component):
@@ -41,6 +42,7 @@ class AxiStreamShell(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.core = core = self._inner
+        self._check(core)
         for port in self._ports:
             inside = getattr(core, port.name)
             data = Value.cast(inside.payload.data)
@@ -60,3 +62,12 @@ class AxiStreamShell(wiring.Component):
         for s in self._status:
             m.d.comb += getattr(self, f"sts_{s.name}").eq(getattr(core, f"sts_{s.name}"))
         return m
+
+    def _check(self, core: wiring.Component) -> None:
+        """The members must be those that the specification's ports ask for, no more, no less."""
+        wanted = {p.name: (In if p.direction == "in" else Out)(stream_signature(p)) for p in self._ports}
+        wanted |= {f"sts_{s.name}": Out(s.width) for s in self._status}
+        members = dict(core.signature.members)
+        for name in wanted | members:
+            if members.get(name) != wanted.get(name):
+                raise TypeError(f"member {name} must be {wanted.get(name)} for these ports, not {members.get(name)}")

@@ -7,6 +7,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden import latency
+from golden.ports import StreamPort
+from hdl.shared import Shared
 
 
 class Skid(wiring.Component):
@@ -45,3 +47,16 @@ class Skid(wiring.Component):
         with m.Elif(self.i.valid & self.i.ready):
             m.d.sync += [full.eq(1), second.eq(Value.cast(self.i.payload))]
         return m
+
+
+def skid(m: Module, port: StreamPort, source: Any, sink: Any) -> None:
+    """Place a skid buffer between two streams of ``port``, as ``skid_<name>``: it cuts all combinational paths."""
+    m.submodules[f"skid_{port.name}"] = buffer = Shared(Skid, port.width + bool(port.last))
+    m.d.comb += [
+        buffer.i.payload.eq(source.payload.as_value()),
+        buffer.i.valid.eq(source.valid),
+        source.ready.eq(buffer.i.ready),
+        sink.payload.as_value().eq(buffer.o.payload),
+        sink.valid.eq(buffer.o.valid),
+        buffer.o.ready.eq(sink.ready),
+    ]

@@ -1,0 +1,17 @@
+"""Every registered unit has a bench, and every preset passes it."""
+
+import pytest
+
+from gen.registry import UNITS
+from tb.runner import run_bulk
+from tb.units import BENCHES
+
+
+def test_every_unit_has_a_bench() -> None:
+    assert set(BENCHES) == set(UNITS)
+
+
+@pytest.mark.parametrize(("name", "preset"), [(name, preset) for name, u in UNITS.items() for preset in u.presets])
+def test_preset(name: str, preset: str) -> None:
+    spec = UNITS[name].configure(preset)
+    run_bulk(spec, BENCHES[name](spec, 1), 1)
