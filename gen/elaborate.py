@@ -1,6 +1,7 @@
 """From a component to the Verilog that Yosys writes: every kind of block elaborated once, one Yosys run for all."""
 
 import gc
+import itertools
 import subprocess
 import sys
 from typing import Any
@@ -37,8 +38,9 @@ class ExportPlatform:
 
     def kind(self, cls: type[wiring.Component], args: tuple[Any, ...]) -> str:
         if (cls, args) not in self.kinds:
-            base, same = f"{self._top}_{cls.kind}", sum(c.kind == cls.kind for c, _ in self.kinds)
-            self.kinds[cls, args] = f"{base}_{same}" if same else base
+            base, taken = f"{self._top}_{cls.kind}", set(self.kinds.values())
+            numbered = (f"{base}_{n}" if n else base for n in itertools.count())
+            self.kinds[cls, args] = next(name for name in numbered if name not in taken)
         return self.kinds[cls, args]
 
 

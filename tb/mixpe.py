@@ -122,6 +122,7 @@ def _specials(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
     """Scales, minima and tokens' scales drawn from zeros, infinities, NaN and the ends of the format."""
     job = random_job(spec, rng, spec.rows, _lengths(spec)[-1], spec.cols)
     job.x[:, :: rng.integers(2, 5)] = 0
+    job.x[0] = 0  # nothing but zeros under every special scale
 
     def some(a: NDArray[Any], share: float) -> NDArray[Any]:
         info = np.finfo(a.dtype)
@@ -162,15 +163,19 @@ def _malformed(spec: MixPESpec, rng: np.random.Generator, seed: int) -> Iterator
     """Each status bit: tlast of act and wgt in different steps (both ways), a tile longer than k_max."""
     k = _lengths(spec)[-1]
     if k > 2:
-        good = case_of(spec, "tlast-disagrees", [random_job(spec, rng, spec.rows, k, spec.cols)], seed=seed)
+        # more tiles follow: the bit must stay, and they must come out right
+        jobs = [random_job(spec, rng, spec.rows, n, spec.cols) for n in (k, 2, k)]
+        good = case_of(spec, "tlast-disagrees", jobs, seed=seed)
         for stream in ("act", "wgt"):
-            # the other stream ends the tile at the same step, so all beats are still consumed
+            # the other stream ends the first tile at the same step, so all beats are still consumed
             beats = dict(good.inputs)
-            beats[stream] = Beats(beats[stream].data, np.zeros_like(beats[stream].last))
+            last = beats[stream].last.copy()
+            last[k - 1] = False
+            beats[stream] = Beats(beats[stream].data, last)
             yield dataclasses.replace(good, name=f"no-tlast-on-{stream}", inputs=beats, status={"sts_error": 1})
     if spec.k_max <= 256:
         job = random_job(spec, rng, spec.rows, spec.k_max, spec.cols)
-        case = case_of(spec, "too-long", [job], seed=seed)
+        case = case_of(spec, "too-long", [job, random_job(spec, rng, spec.rows, 2, spec.cols)], seed=seed)
         long = {s: _repeat_first(b) if s in ("act", "wgt") else b for s, b in case.inputs.items()}
         if spec.group and spec.k_max % spec.group == 0:  # the extra step starts a group
             streams = ("par", "scl") if spec.act_scale == "pow2" else ("par",)
