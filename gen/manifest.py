@@ -23,6 +23,8 @@ def manifest(spec: UnitSpec, top: str, verilog: str) -> dict[str, Any]:
         "configuration": spec.values(),
         "clock": CLOCK,
         "reset": RESET,
+        "reset_style": "synchronous, active high",
+        "packing": "field of lane i: tdata[i*lane.stride + lsb +: width]; unused high bits are 0 out, ignored in",
         "ports": port_table(spec),
         "streams": [_stream(p) for p in spec.ports],
         "status": [{"name": f"sts_{s.name}", "width": s.width, "bits": list(s.causes)} for s in spec.status],

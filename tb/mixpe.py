@@ -32,6 +32,7 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
         case_of(spec, "extremes", list(_extremes(spec)), seed=seed),
         case_of(spec, "zero-points", list(_zero_points(spec, rng)), seed=seed),
         case_of(spec, "specials", [_specials(spec, rng) for _ in range(4)], seed=seed),
+        case_of(spec, "infinities", list(_infinities(spec)), seed=seed),
         case_of(spec, "cancellation", [_cancellation(spec, rng)], seed=seed),
     ]
     for port in spec.ports:
@@ -135,6 +136,20 @@ def _specials(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
         extra = some(extra, 0.3)
     x_scale = job.x_scale if spec.act_scale == "pow2" else some(job.x_scale, 0.3)
     return dataclasses.replace(job, scale=some(job.scale, 0.3), extra=extra, x_scale=x_scale)
+
+
+def _infinities(spec: MixPESpec) -> Iterator[Gemm]:
+    """Infinities that agree, that clash from group to group, and that clash inside a group with the minimum."""
+    k = min(3 * spec.length, spec.k_max, 768)
+    ones = np.ones((spec.rows, k), np.int64)
+    job = _filled(spec, ones, np.full((k, spec.cols), spec.weight_format.high))
+    turns = np.where(np.arange(len(job.scale)) % 2, -1, 1)[:, None]
+    pairs = ((np.inf, 0), (-np.inf, -np.inf), (np.inf * turns, 0), (np.inf, -np.inf), (0, np.inf * turns))
+    for scale, minimum in pairs:
+        both = {"scale": np.broadcast_to(scale, job.scale.shape).astype(job.scale.dtype)}
+        if spec.weight_format.correction == "min":
+            both["extra"] = np.broadcast_to(minimum, job.scale.shape).astype(job.scale.dtype)
+        yield dataclasses.replace(job, **both)
 
 
 def _cancellation(spec: MixPESpec, rng: np.random.Generator) -> Gemm:

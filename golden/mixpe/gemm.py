@@ -214,16 +214,33 @@ class MixPESpec(UnitSpec):
         elif f.correction == "min":
             par.append(Field("min", bits, self.scale))
         if self.act_scale == "token":
-            scl, doc = Field("scale", 32, "fp32"), "one beat per tile: the tokens' scales"
+            scl, doc = Field("scale", 32, "fp32"), "the tokens' scales; one beat per tile"
         else:
-            scl, doc = Field("exponent", 5, "int5"), "one beat per group: exponents of the tokens' powers of two"
+            scl, doc = Field("exponent", 5, "int5"), "exponents of the tokens' powers of two; one beat per group"
         assert self.words
+        beats = self.rows * self.cols // self.words
         return (
-            StreamPort("act", "in", self.rows, (Field("x", x.bits, x.name),), "tile", "one step's activations"),
-            StreamPort("wgt", "in", self.cols, (Field("q", f.bits, f.code_format),), "tile", "one step's weight codes"),
-            StreamPort("par", "in", self.cols, tuple(par), "", "one beat per group: the columns' parameters"),
+            StreamPort(
+                "act",
+                "in",
+                self.rows,
+                (Field("x", x.bits, x.name),),
+                "tile",
+                "one step's activations; K beats per tile",
+            ),
+            StreamPort(
+                "wgt",
+                "in",
+                self.cols,
+                (Field("q", f.bits, f.code_format),),
+                "tile",
+                "one step's weight codes; K beats per tile",
+            ),
+            StreamPort("par", "in", self.cols, tuple(par), "", "the columns' parameters; one beat per group"),
             StreamPort("scl", "in", self.rows, (scl,), "", doc),
-            StreamPort("o", "out", self.words, (Field("y", 32, "fp32"),), "tile", "results, row-major"),
+            StreamPort(
+                "o", "out", self.words, (Field("y", 32, "fp32"),), "tile", f"results, row-major; {beats} beats per tile"
+            ),
         )
 
     @property

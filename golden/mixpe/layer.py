@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import q4_1, quantize
+from golden.mixpe import model
 from golden.mixpe.formats import FLOATS
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.job import Gemm
@@ -32,7 +33,9 @@ def gemm(spec: MixPESpec, x: NDArray[np.floating[Any]], matrix: q4_1.Matrix) -> 
         extra = quantised.zero if spec.weight_format.correction == "zero" else None
     pow2 = spec.act_scale == "pow2"
     tokens = quantize.quantise_tokens_pow2(x, spec.group) if pow2 else quantize.quantise_tokens(x)
-    return Gemm(x=tokens.codes, w=codes, scale=scale.astype(FLOATS[spec.scale]), extra=extra, x_scale=tokens[1])
+    job = Gemm(x=tokens.codes, w=codes, scale=scale.astype(FLOATS[spec.scale]), extra=extra, x_scale=tokens[1])
+    model.check(spec, job)
+    return job
 
 
 def sqnr(reference: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]]) -> float:
