@@ -168,10 +168,20 @@ def _cancellation(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
 def _resets(spec: MixPESpec, jobs: list[Gemm], seed: int) -> Iterator[Case]:
     """A reset in the middle of everything, then a clean job."""
     end = spec.cycles(*jobs)
-    times = {0, 1, 3, spec.length, spec.latency + spec.length, end // 2, end - spec.timing.beats}
+    step = dataclasses.replace(jobs[0], **_first_step(jobs[0]))
+    drained = jobs[0].shape[1] + spec.latency  # its words arrive in the queues just before
+    times = {0, 1, 3, spec.length, drained - 4, drained - 3, drained, end // 2, end - spec.timing.beats}
     for at in sorted(t for t in times if t <= end - spec.timing.beats):
         yield case_of(spec, f"reset-in-cycle-{at}", jobs, seed=seed, stall={"o": 64}, reset_at=at)
-        yield case_of(spec, f"after-reset-in-cycle-{at}", jobs[:1], seed=seed)
+        yield case_of(spec, f"after-reset-in-cycle-{at}", [step, jobs[0]], seed=seed)
+
+
+def _first_step(job: Gemm) -> dict[str, Any]:
+    """The job's first step alone."""
+    first: dict[str, Any] = {"x": job.x[:, :1], "w": job.w[:1], "scale": job.scale[:1]}
+    first["extra"] = None if job.extra is None else job.extra[:1]
+    first["x_scale"] = job.x_scale[:, :1] if job.x_scale.ndim == 2 else job.x_scale
+    return first
 
 
 def _malformed(spec: MixPESpec, rng: np.random.Generator, seed: int) -> Iterator[Case]:
