@@ -85,7 +85,7 @@ def toml_layer(path: Path | str) -> Mapping[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as e:
         raise SpecError(f"configuration file {path} must be readable: {e.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except (ValueError, RecursionError) as e:
         raise SpecError(f"configuration file {path} must be valid TOML: {e}") from None
 
 

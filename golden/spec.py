@@ -102,9 +102,10 @@ class Spec:
     def from_toml(cls, text: str) -> Self:
         """Inverse of :meth:`to_toml`; unknown keys are refused."""
         try:
-            return cls.from_values(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as e:
+            values = tomllib.loads(text)
+        except (ValueError, RecursionError) as e:
             raise SpecError(f"configuration must be valid TOML: {e}") from None
+        return cls.from_values(values)
 
     def values(self) -> dict[str, Any]:
         """All fields, derived ones included: ``type(self)(**self.values()) == self``."""

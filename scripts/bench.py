@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from gen.export import export
-from golden.spec import SpecError
+from golden.spec import SpecError, UnitSpec
 from scripts import configuration
 from tb.build import Build
 from tb.cosim import Rtl, compile
@@ -30,10 +30,13 @@ def main(argv: Sequence[str]) -> int:
     )
     configuration.add_arguments(parser)
     try:
-        spec = configuration.configured(parser.parse_args(argv or DEFAULT))
+        return _compare(configuration.configured(parser.parse_args(argv or DEFAULT)))
     except SpecError as e:
         print(e, file=sys.stderr)
         return 2
+
+
+def _compare(spec: UnitSpec) -> int:
     cases = BENCHES[spec.unit](spec, SEED)
     product = export(spec)
 

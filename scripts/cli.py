@@ -59,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as e:
+        print(f"{e.filename or 'output'} must be usable: {e.strerror}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

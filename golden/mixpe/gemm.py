@@ -66,10 +66,10 @@ class MixPESpec(UnitSpec):
     )
     dataflow: str = param("output_stationary", "what stays in the array", choices=("output_stationary",))
     lanes: int | None = param(
-        None, "dequantiser lanes; derived: the fewest that drain a group in its own time", low=1, high=4096
+        None, "dequantiser lanes; derived: the fewest that drain a group in its own time", low=1, high=schedule.MOST
     )
     words: int | None = param(
-        None, "result words per output beat; derived: at least 4 and no fewer than lanes", low=1, high=4096
+        None, "result words per output beat; derived: at least 4 and no fewer than lanes", low=1, high=schedule.MOST
     )
 
     def _derive(self) -> dict[str, Any]:
@@ -98,6 +98,11 @@ class MixPESpec(UnitSpec):
         if self.words not in words:
             raise SpecError(
                 f"words must be one of {_listed(words)} for {shape} with {self.lanes} lanes, not {self.words}"
+            )
+        readout = self.rows * self.grid.lane_cols * (self.pe.sum_width + self.row_sum_width)
+        if readout > 65000:
+            raise SpecError(
+                f"lanes must be fewer than {self.lanes} for {shape}: its read-out would have {readout} bits"
             )
 
     # --- formats and widths ---
@@ -190,7 +195,7 @@ class MixPESpec(UnitSpec):
             "group_period_min": t.period,
             "tile_beats": t.beats,
             "tiles_under_way": t.tiles,
-            "cycles_16_tiles_k576": t.cycles([576] * 16, self.group),
+            f"cycles_16_tiles_k{min(576, self.k_max)}": t.cycles([min(576, self.k_max)] * 16, self.group),
         }
 
     def cycles(self, *jobs: Gemm) -> int:

@@ -87,6 +87,8 @@ def check(spec: "MixPESpec", job: Gemm) -> None:
     if job.x.ndim != 2 or job.w.ndim != 2 or job.x.shape[1] != job.w.shape[0]:
         raise SpecError(f"x and w must be matrices [M, K] and [K, N], not {list(job.x.shape)} and {list(job.w.shape)}")
     m, k, n = job.shape
+    if not (m and n):
+        raise SpecError(f"M and N must be at least 1, not {m} and {n}")
     if not 1 <= k <= spec.k_max:
         raise SpecError(f"K must be between 1 and k_max = {spec.k_max}, not {k}")
     groups = len(range(0, k, spec.group)) if spec.group else 1

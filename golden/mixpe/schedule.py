@@ -21,6 +21,9 @@ import numpy as np
 
 from golden.latency import QUEUE, SKID
 
+MOST = 1024
+"""Largest number of lanes, and of words per beat: Amaranth builds no module with more than 65,535 port bits."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -67,7 +70,7 @@ def grids(rows: int, cols: int) -> dict[int, Grid]:
     for lane_cols in _divisors(cols)[::-1]:
         for lane_rows in _divisors(rows):
             grid = Grid(rows, cols, lane_rows, lane_cols)
-            if grid.holds:
+            if grid.holds and grid.lanes <= MOST:
                 found[grid.lanes] = grid
     return dict(sorted(found.items(), key=lambda item: item[0]))
 
@@ -91,7 +94,7 @@ def chunk(grid: Grid, words: int) -> int | None:
 
 def words_options(grid: Grid) -> list[int]:
     """All possible numbers of result words per beat, ascending."""
-    return [w for w in range(1, grid.rows * grid.cols + 1) if chunk(grid, w)]
+    return [w for w in range(1, min(MOST, grid.rows * grid.cols) + 1) if chunk(grid, w)]
 
 
 @dataclass(frozen=True)

@@ -49,5 +49,5 @@ def run(args: argparse.Namespace) -> int:
         )
         for path in filter(None, (results.xml, results.waves)):
             print(path)
-        seed += 1
+        seed = (seed + 1) % (1 << 32)
     return 0
