@@ -4,6 +4,7 @@ import importlib.util
 import os
 import stat
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from gen.toolchain import ToolError
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No answer from an earlier test, no tool named in the environment."""
     toolchain.verilator.cache_clear()
     monkeypatch.delenv("VERILATOR", raising=False)
     monkeypatch.delenv("CXX", raising=False)
+    yield
+    toolchain.verilator.cache_clear()  # what a test has put in its place must not reach the next file
 
 
 def program(folder: Path, name: str, text: str) -> Path:
