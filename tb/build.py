@@ -56,7 +56,7 @@ class Flags:
 
     @property
     def make(self) -> list[str]:
-        return ["OPT_FAST=-O2" if self.optimise else "OPT_FAST=-O1", "OPT_SLOW=-O1"]
+        return [f"OPT_FAST={'-O2' if self.optimise else '-O1'} {_tuning()}".rstrip(), "OPT_SLOW=-O1"]
 
 
 class Simulation(Verilator):
@@ -210,6 +210,18 @@ class Build:
                 f"    status.push_back({{bytes(top.{s['name']}), {(s['width'] + 7) // 8}, nullptr, nullptr, nullptr}});"
             )
         return "void Player::bind() {\n" + "\n".join(lines) + "\n}\n"
+
+
+@cache
+def _tuning() -> str:
+    """What keeps g++ on x86 from 16-bit arithmetic, where the compiler knows the option.
+
+    Models are full of signals of 9 to 16 bits, and an instruction with a 16-bit constant stalls the decoder: without
+    them the models ran 1.2 times as fast.
+    """
+    option = "-mtune-ctrl=^himode_math"
+    test = subprocess.run([toolchain.cxx(), option, "-E", "-x", "c++", "/dev/null"], capture_output=True)
+    return "" if test.returncode else option
 
 
 @cache

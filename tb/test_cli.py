@@ -92,6 +92,10 @@ def test_bad_input_is_one_sentence(arguments: str, sentence: str, capsys: Captur
         (b"group = 1.5", "group must be an integer, not 1.5"),
         (b"group = true", "group must be an integer, not True"),
         (b"group = '4'\ncore = 3", "core must be one of shift_add, booth, multiply, not 3"),
+        (
+            b"group = " + b"[" * 5000 + b"]" * 5000,
+            "configuration file {} must be valid TOML: maximum recursion depth exceeded",
+        ),
         (b"[mixpe]\ngroup = 4", f"'mixpe' is not a parameter; {PARAMETERS}"),
     ],
 )
@@ -101,6 +105,26 @@ def test_a_bad_configuration_file_is_one_sentence(text: bytes, sentence: str, ca
     assert call("gen", "mixpe_pe", "--config", str(path)) == 2
     assert capsys.readouterr().err == sentence.format(path) + "\n"
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, elsewhere: Path
+) -> None:
+    file = elsewhere.parent / "file"
+    file.write_text("")
+    monkeypatch.setenv("SENBAZURU_CACHE", str(file))
+    assert call("sim", "mixpe_pe", "--preset", "tiny", "--player", "bulk") == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error[-1] == f"{file}/builds must be usable: Not a directory"
+    assert not any("Traceback" in line for line in error)
+
+
+def test_seeds_go_round(capsys: Capture) -> None:
+    """More vectors than the last seed's bench has are played with seed 0."""
+    call_ = ("sim", "mixpe_pe", "--preset", "tiny", "--player", "bulk", "--seed", "4294967295", "--vectors", "9999")
+    assert call(*call_) == 0
+    printed = capsys.readouterr()
+    assert "--seed 0" in printed.out + printed.err
 
 
 def test_without_verilator_sim_says_how_to_get_it(

@@ -224,6 +224,12 @@ def test_derived_lanes_never_slow_the_array_down(rows: int, cols: int, group: in
             {"rows": 2, "cols": 2, "words": 3},
             "words must be one of 1, 2, 4 for a 2 x 2 array with 1 lanes, not 3",
         ),
+        ({"lanes": 1025}, "lanes must be an integer between 1 and 1024, not 1025"),
+        ({"words": 1025}, "words must be an integer between 1 and 1024, not 1025"),
+        (
+            {"rows": 32, "cols": 61, "lanes": 61, "group": 256, "k_max": 65536},
+            "lanes must be fewer than 61 for a 32 x 61 array: its read-out would have 70272 bits",
+        ),
     ],
 )
 def test_bad_values_are_refused_with_a_sentence(values: dict[str, Any], sentence: str) -> None:
@@ -237,6 +243,11 @@ def test_jobs_that_do_not_fit_are_refused_with_a_sentence() -> None:
     job = random_job(spec, np.random.default_rng(8), 2, 40, 3)
     assert job.extra is not None
     refused: list[tuple[dict[str, Any], str]] = [
+        ({"x": job.x[:0], "x_scale": job.x_scale[:0]}, "M and N must be at least 1, not 0 and 3"),
+        (
+            {"w": job.w[:, :0], "scale": job.scale[:, :0], "extra": job.extra[:, :0]},
+            "M and N must be at least 1, not 2 and 0",
+        ),
         ({"w": job.w[:-1]}, "x and w must be matrices [M, K] and [K, N], not [2, 40] and [39, 3]"),
         ({"x": job.x + 128}, f"x must lie between -128 and 127, not {job.x.min() + 128}..{job.x.max() + 128}"),
         ({"w": job.w - 1}, f"w must lie between 0 and 15, not {job.w.min() - 1}..{job.w.max() - 1}"),

@@ -1,11 +1,27 @@
 """Bit-level functions."""
 
+from functools import reduce
+
 from amaranth.hdl import Array, C, Cat, Mux, Value
 
 
 def index_bits(n: int) -> int:
     """Bits of an index into ``n`` things; one at least, so that no port is empty."""
     return max(1, (n - 1).bit_length())
+
+
+def extend(value: Value, width: int) -> Value:
+    """The signed ``value`` in ``width`` bits, or its low ones."""
+    return Cat(value, value[-1].replicate(max(0, width - len(value))))[:width]
+
+
+def add_modulo(width: int, *terms: Value) -> Value:
+    """Sum of signed terms modulo ``2**width``.
+
+    Every adder is as wide as the result: sums that grow bit by bit would be merged by synthesis into one carry-save
+    tree, whose sign extensions cost more than they save here, and a simulator would extend signs at every step.
+    """
+    return reduce(lambda a, b: (a + b)[:width], (extend(t, width) for t in terms))
 
 
 def choose(words: Value, width: int, index: Value) -> Value:
@@ -30,6 +46,14 @@ def _leading(value: Value) -> tuple[Value, Value]:
     padded = Cat(high, C(0, missing))
     below = Cat(low, C(0, (half.bit_length() - 1) - len(low)))
     return Cat(Mux(high_any, padded, below), high_any), high_any | low_any
+
+
+def shift_left(value: Value, amount: Value) -> Value:
+    """``value << amount`` in the value's width."""
+    for i, bit in enumerate(amount):
+        step = min(1 << i, len(value))
+        value = Mux(bit, Cat(C(0, step), value)[: len(value)], value)
+    return value
 
 
 def shift_right_jam(value: Value, amount: Value) -> Value:

@@ -83,7 +83,7 @@ class Round(wiring.Component):
         biased = Signal(signed(reach.bit_length() + 1))
         under = Signal(range(26))
         held = delay(m, self.magnitude, 1, "held")
-        left = Signal(range(field))
+        left = Signal(range(field), reset_less=True)
         m.d.comb += biased.eq(self.exponent + position + 127)
         if subnormal:
             with m.If(biased < -24):
@@ -94,9 +94,9 @@ class Round(wiring.Component):
 
         # cycle 2: 24 bits kept, a guard bit, and whether anything lies below
         shifted = Signal(field)
-        kept = Signal(24)
-        guard = Signal()
-        sticky = Signal()
+        kept = Signal(24, reset_less=True)
+        guard = Signal(reset_less=True)
+        sticky = Signal(reset_less=True)
         m.d.comb += shifted.eq(held << left)
         m.d.sync += [kept.eq(shifted[-24:]), guard.eq(shifted[-25]), sticky.eq(shifted[:-25].any())]
         exponent = delay(m, biased, 2, "exponent")
@@ -109,12 +109,14 @@ class Round(wiring.Component):
         m.d.comb += packed.eq(Cat(kept[:23], top) + (guard & (sticky | kept[0])))
         negative = delay(m, self.negative, 2, "negative")
         special = delay(m, self.special, 2, "special")
+        result = Signal(32, reset_less=True)
         with m.If(special == NAN):
-            m.d.sync += self.o.eq(0x7FC00000)
+            m.d.sync += result.eq(0x7FC00000)
         with m.Elif((special == INFINITE) | packed[31] | packed[23:31].all()):
-            m.d.sync += self.o.eq(Cat(C(0x7F800000, 31), negative))
+            m.d.sync += result.eq(Cat(C(0x7F800000, 31), negative))
         with m.Else():
-            m.d.sync += self.o.eq(Cat(packed[:31], negative))
+            m.d.sync += result.eq(Cat(packed[:31], negative))
+        m.d.comb += self.o.eq(result)
         return m
 
 
@@ -141,15 +143,18 @@ class Multiply(wiring.Component):
         m.submodules.round = rounded = Shared(Round, width, 2 - less, (1 << e_bits) + 255 - less)
         zero = ~a.significand.any() | ~b.significand.any()
         infinite = (a.kind == INFINITE) | (b.kind == INFINITE)
-        m.d.sync += [
-            rounded.magnitude.eq(a.significand * b.significand),
-            rounded.negative.eq(a.negative ^ b.negative),
-            rounded.exponent.eq(a.exponent + b.exponent - less),
-            rounded.special.eq(Mux(infinite, INFINITE, FINITE)),
-        ]
+        exponent = Signal.like(rounded.exponent)
+        special = Signal(2)
+        m.d.comb += [exponent.eq(a.exponent + b.exponent - less), special.eq(Mux(infinite, INFINITE, FINITE))]
         with m.If((a.kind == NAN) | (b.kind == NAN) | (infinite & zero)):
-            m.d.sync += rounded.special.eq(NAN)
-        m.d.comb += self.o.eq(rounded.o)
+            m.d.comb += special.eq(NAN)
+        m.d.comb += [
+            rounded.magnitude.eq(delay(m, a.significand * b.significand, 1, "product")),
+            rounded.negative.eq(delay(m, a.negative ^ b.negative, 1, "negative")),
+            rounded.exponent.eq(delay(m, exponent, 1, "exponent_held")),
+            rounded.special.eq(delay(m, special, 1, "special_held")),
+            self.o.eq(rounded.o),
+        ]
         return m
 
 
@@ -172,37 +177,32 @@ class Add(wiring.Component):
         large = unpack(Mux(swap, self.b, self.a), "fp32")
         small = unpack(Mux(swap, self.a, self.b), "fp32")
         subtract = large.negative ^ small.negative
-        distance = Signal(8)
-        big = Signal(24)
-        low = Signal(24)
-        m.d.sync += [
-            big.eq(large.significand),
-            low.eq(small.significand),
-            distance.eq(large.exponent - small.exponent),
-        ]
+        distance = Signal(8, reset_less=True)
+        big = delay(m, large.significand, 1, "big")
+        low = delay(m, small.significand, 1, "low")
+        m.d.sync += distance.eq(large.exponent - small.exponent)
         special = Signal(2)
-        m.d.sync += special.eq(large.kind)
+        m.d.comb += special.eq(large.kind)
         with m.If((small.kind == NAN) | ((small.kind == INFINITE) & subtract)):
-            m.d.sync += special.eq(NAN)
+            m.d.comb += special.eq(NAN)
         exponent = delay(m, large.exponent, 3, "exponent")
         minus = delay(m, subtract, 2, "minus")
         negative = delay(m, large.negative, 3, "negative")
         both = delay(m, large.negative & small.negative, 3, "both")
 
         # cycle 2: three bits below the lowest keep what rounding needs to know of the smaller one
-        aligned = Signal(27)
-        m.d.sync += aligned.eq(shift_right_jam(Cat(C(0, 3), low), distance))
+        aligned = delay(m, shift_right_jam(Cat(C(0, 3), low), distance), 1, "aligned")
         wide = delay(m, Cat(C(0, 3), big), 1, "wide")
 
         # cycle 3: the difference cannot be negative; an exact zero is +0 unless both operands are negative
-        total = Signal(28)
+        total = Signal(28, reset_less=True)
         m.d.sync += total.eq(Mux(minus, wide - aligned, wide + aligned))
         m.submodules.round = rounded = Shared(Round, 28, 1 - 127 - 23 - 3, 255 - 127 - 23 - 3)
         m.d.comb += [
             rounded.magnitude.eq(total),
             rounded.exponent.eq(exponent - (127 + 23 + 3)),
             rounded.negative.eq(Mux(total.any(), negative, both)),
-            rounded.special.eq(delay(m, special, 2, "special")),
+            rounded.special.eq(delay(m, special, 3, "special_held")),
             self.o.eq(rounded.o),
         ]
         return m

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -52,6 +52,7 @@ class Array(wiring.Component):
         m.d.comb += [skew_act.i.eq(Cat(steps)), skew_wgt.i.eq(self.w)]
 
         w = skew_wgt.o
+        rows = []
         for r in range(spec.rows):
             m.submodules[f"row_{r}"] = row = Shared(Row, spec)
             step = skew_act.o.word_select(r, bits + 1)
@@ -60,10 +61,10 @@ class Array(wiring.Component):
                 row.last.eq(step[bits]),
                 row.w_i.eq(w),
                 row.column.eq(self.column.word_select(r, len(row.column))),
-                self.a.word_select(r, len(row.a)).eq(row.a),
             ]
-            if needs_row_sum(spec):
-                m.d.comb += self.s.word_select(r, len(row.s)).eq(row.s)
-            w = Signal.like(row.w_o, name=f"w_{r}")
-            m.d.comb += w.eq(row.w_o)
+            w = row.w_o
+            rows.append(row)
+        m.d.comb += self.a.eq(Cat(row.a for row in rows))
+        if needs_row_sum(spec):
+            m.d.comb += self.s.eq(Cat(row.s for row in rows))
         return m

@@ -5,13 +5,14 @@ travels down the column in place of the code; ``terms`` runs in every processing
 whose sum is the product, so that the element may put a register after the terms, after their sum, or nowhere.
 
     core        decoded bits   terms in the element
-    shift_add   4              w0*x + w1*x<<1 + w2*x<<2 - w3*x<<3          (the paper's)
+    shift_add   4              (w0*x + w1*x<<1) + (w2*x - w3*x<<1)<<2      (the paper's)
     booth       6              d0*x + d1*x<<2, digits d in {-2..2}         (radix-4 signed digits)
     multiply    4              w*x                                         (whatever synthesis makes of it)
 """
 
-from amaranth.hdl import Cat, Mux, Value, signed
-from amaranth.hdl import Const as C
+from amaranth.hdl import C, Cat, Value, signed
+
+from hdl.arith.bits import extend
 
 
 class Core:
@@ -31,7 +32,7 @@ class Core:
 
 
 class ShiftAdd(Core):
-    """``w = -8*w3 + 4*w2 + 2*w1 + w0``: four gated, shifted copies of x."""
+    """``w = -8*w3 + 4*w2 + 2*w1 + w0``: four gated, shifted copies of x, added in pairs of equal width."""
 
     width = 4
 
@@ -41,8 +42,11 @@ class ShiftAdd(Core):
 
     @staticmethod
     def terms(x: Value, w: Value) -> list[Value]:
-        gated = [Mux(bit, x, C(0, x.shape())) for bit in w]
-        return [gated[0], gated[1] << 1, gated[2] << 2, -(gated[3] << 3)]
+        wide = len(x) + 2
+        x = extend(x, wide)
+        w0, w1, w2, w3 = (x & bit.replicate(wide) for bit in w)
+        low, high = (w0 + (w1 << 1))[:wide], (w2 - (w3 << 1))[:wide]
+        return [low.as_signed(), Cat(C(0, 2), high).as_signed()]
 
 
 class Booth(Core):
@@ -59,14 +63,17 @@ class Booth(Core):
 
     @staticmethod
     def terms(x: Value, w: Value) -> list[Value]:
-        out = []
-        for shift, (negative, one, two) in ((0, w[:3]), (2, w[3:])):
-            wide = len(x) + 1
-            multiple = (x.as_signed() & one.replicate(wide).as_signed()) | ((x << 1) & two.replicate(wide).as_signed())
-            # -t = ~t + 1; the carry is a term of its own, so that no adder is spent on it
-            flipped = multiple[:wide] ^ negative.replicate(wide)
-            out += [flipped.as_signed() << shift, Cat(C(0, shift), negative, C(0, 1)).as_signed()]
-        return out
+        wide = len(x) + 1
+        flipped = []
+        for negative, one, two in (w[:3], w[3:]):
+            multiple = (extend(x, wide) & one.replicate(wide)) | (Cat(C(0, 1), x) & two.replicate(wide))
+            flipped.append(multiple ^ negative.replicate(wide))
+        # -t = ~t + 1: the low digit's 1 takes a free place below the high digit, the high digit's is a carry in
+        return [
+            flipped[0].as_signed(),
+            Cat(w[0], C(0, 1), flipped[1]).as_signed(),
+            Cat(C(0, 2), w[3], C(0, 1)).as_signed(),
+        ]
 
 
 class Multiply(Core):

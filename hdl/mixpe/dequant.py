@@ -4,8 +4,6 @@ Lock-step pipelines: a new (sum, parameters, slot) every cycle, no handshake. A 
 and keeps the running sum of each in a memory, addressed by ``slot``.
 """
 
-from functools import reduce
-from operator import add
 from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
@@ -16,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from golden import latency
 from golden.mixpe.formats import EXPONENTS
 from golden.mixpe.gemm import MixPESpec
-from hdl.arith.bits import index_bits
+from hdl.arith.bits import add_modulo, extend, index_bits, shift_left
 from hdl.arith.delay import delay
 from hdl.arith.floats import FINITE, FORMATS, INFINITE, NAN, Add, Multiply, Round, unpack
 from hdl.shared import Shared
@@ -51,7 +49,7 @@ class Dequantiser(wiring.Component):
     def _factors(self, m: Module) -> list[tuple[Value, Value]]:
         """Cycle 1: (float parameter, integer that it multiplies), for the scale and, if there is one, the minimum."""
         scale, extra = self.par[: self._float_bits], self.par[self._float_bits :]
-        corrected = Signal(signed(self.spec.corrected_width))
+        corrected = Signal(signed(self.spec.corrected_width), reset_less=True)
         if self.correction == "none":
             m.d.sync += corrected.eq(self.a)
         elif self.correction == "zero":
@@ -107,21 +105,20 @@ class ExactDequantiser(Dequantiser):
             kinds.append(special)
 
         # cycle 4: both terms; their specials joined
-        term = Signal(signed(spec.total_width))
-        m.d.sync += term.eq(reduce(add, terms))
+        term = delay(m, add_modulo(spec.total_width, *terms), 1, "term")
         special = _join(*kinds) if len(kinds) == 2 else kinds[0]
         special = delay(m, special, 1, "special_4")
-        first, valid = delay(m, self.first, 4, "first"), delay(m, self.valid, 4, "valid")
+        first, valid = delay(m, self.first, 4, "first"), delay(m, self.valid, 4, "valid", init=0)
         slot_3 = delay(m, self.slot, 3, "slot")
         slot = delay(m, slot_3, 1, "slot_4")
 
         # cycle 5: accumulate; `old` was read in cycle 4
+        total = Signal(spec.total_width)
         word = Signal(spec.total_width + 3)
         read = self._memory(m, len(word), slot_3, slot, valid, word)
         old = Mux(first, C(0, len(word)), delay(m, read, 1, "old"))
-        total = Signal(signed(spec.total_width))
         m.d.comb += [
-            total.eq(old[: spec.total_width].as_signed() + term),
+            total.eq(old[: spec.total_width] + term),
             word.eq(Cat(total, _join(old[spec.total_width :], special))),
         ]
         held = delay(m, word, 1, "held")
@@ -131,12 +128,14 @@ class ExactDequantiser(Dequantiser):
         m.submodules.round = rounded = Shared(Round, spec.total_width, exponent, exponent)
         value, mark = held[: spec.total_width], held[spec.total_width :]
         negative = value[-1]
-        m.d.sync += [
-            rounded.magnitude.eq(Mux(negative, (~value + 1)[: spec.total_width], value)),
-            rounded.negative.eq(Mux(mark[:2].any(), mark[2], negative)),
-            rounded.special.eq(mark[:2]),
+        magnitude = Mux(negative, (~value + 1)[: spec.total_width], value)
+        m.d.comb += [
+            rounded.magnitude.eq(delay(m, magnitude, 1, "magnitude")),
+            rounded.negative.eq(delay(m, Mux(mark[:2].any(), mark[2], negative), 1, "negative")),
+            rounded.special.eq(delay(m, mark[:2], 1, "special")),
+            rounded.exponent.eq(exponent),
+            self.o.eq(rounded.o),
         ]
-        m.d.comb += [rounded.exponent.eq(exponent), self.o.eq(rounded.o)]
         return m
 
     def _term(self, m: Module, scale: Value, integer: Value, name: str) -> tuple[Value, Value]:
@@ -149,15 +148,12 @@ class ExactDequantiser(Dequantiser):
             m.d.comb += up.eq(f.exponent - 1 + delay(m, self.up, 1, f"{name}_x_up"))
         finite = f.kind == FINITE
         factor = Mux(f.negative, -f.significand, f.significand)
-        product = Signal(signed(12 + len(integer)), name=f"{name}_product")
-        m.d.sync += product.eq(Mux(finite, factor, 0) * integer)
-        special = Signal(3, name=f"{name}_special")
+        product = delay(m, Mux(finite, factor, 0) * integer, 1, f"{name}_product")
         nan = (f.kind == NAN) | ((f.kind == INFINITE) & ~integer.any())
-        m.d.sync += special.eq(Cat(Mux(nan, C(NAN, 2), f.kind), f.negative ^ integer[-1]))
+        special = delay(m, Cat(Mux(nan, C(NAN, 2), f.kind), f.negative ^ integer[-1]), 2, f"{name}_special")
 
-        shifted = Signal(signed(self.spec.total_width), name=f"{name}_shifted")
-        m.d.sync += shifted.eq(product << delay(m, up, 1, f"{name}_shift"))
-        return shifted, delay(m, special, 1, f"{name}_special_3")
+        shifted = shift_left(extend(product, self.spec.total_width), delay(m, up, 1, f"{name}_shift"))
+        return delay(m, shifted.as_signed(), 1, f"{name}_shifted"), special
 
 
 class Fp32Dequantiser(Dequantiser):
@@ -184,7 +180,7 @@ class Fp32Dequantiser(Dequantiser):
         m.submodules.accumulate = accumulate = Shared(Add)
         read_slot = delay(m, self.slot, at - 1, "slot")
         write_slot = delay(m, read_slot, 1 + latency.ADD, "slot_done")
-        write = delay(m, self.valid, at + latency.ADD, "valid")
+        write = delay(m, self.valid, at + latency.ADD, "valid", init=0)
         read = self._memory(m, 32, read_slot, write_slot, write, accumulate.o)
         m.d.comb += [
             accumulate.a.eq(term),
@@ -198,9 +194,10 @@ class Fp32Dequantiser(Dequantiser):
         m.submodules[f"{name}_round"] = rounded = Shared(Round, len(integer), low, high)
         m.submodules[f"{name}_multiply"] = multiply = Shared(Multiply, self.spec.scale)
         negative = integer[-1]
-        m.d.sync += [
-            rounded.magnitude.eq(Mux(negative, (~integer + 1)[: len(integer)], integer)),
-            rounded.negative.eq(negative),
+        magnitude = Mux(negative, (~integer + 1)[: len(integer)], integer)[: len(integer)]
+        m.d.comb += [
+            rounded.magnitude.eq(delay(m, magnitude, 1, f"{name}_magnitude")),
+            rounded.negative.eq(delay(m, negative, 1, f"{name}_negative")),
         ]
         if self.spec.act_scale == "pow2":
             m.d.comb += rounded.exponent.eq(delay(m, self.up, 2, f"{name}_up") + EXPONENTS[0])

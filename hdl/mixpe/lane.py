@@ -64,35 +64,36 @@ class Lane(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
-        m.d.sync += [self.slot_o.eq(self.slot_i), self.par_o.eq(self.par_i)]
+        m.d.sync += self.slot_o.eq(self.slot_i)
+        m.d.comb += self.par_o.eq(delay(m, self.par_i, 1, "par"))
 
         # cycle 1: the rows have read out their columns; pick the row
         slot = self.slot_o
         dequantiser = ExactDequantiser if spec.accumulate == "exact" else Fp32Dequantiser
         m.submodules.dequant = dequant = Shared(dequantiser, spec)
-        m.d.sync += dequant.a.eq(choose(self.a, spec.pe.sum_width, slot.turn))
+        m.d.comb += dequant.a.eq(delay(m, choose(self.a, spec.pe.sum_width, slot.turn), 1, "a_chosen"))
         if needs_row_sum(spec):
-            m.d.sync += dequant.s.eq(choose(self.s, spec.row_sum_width, slot.turn))
-        m.d.sync += [
-            dequant.par.eq(self.par_o),
-            dequant.valid.eq(slot.valid),
-            dequant.first.eq(slot.first),
-            dequant.slot.eq(slot.slot),
+            m.d.comb += dequant.s.eq(delay(m, choose(self.s, spec.row_sum_width, slot.turn), 1, "s_chosen"))
+        m.d.comb += [
+            dequant.par.eq(delay(m, self.par_o, 1, "par_late")),
+            dequant.valid.eq(delay(m, slot.valid, 1, "valid", init=0)),
+            dequant.first.eq(delay(m, slot.first, 1, "first")),
+            dequant.slot.eq(delay(m, slot.slot, 1, "slot")),
         ]
         done = slot.valid & slot.final
         if spec.act_scale == "pow2":
             up = self._scales(m, slot.turn, slot.valid & slot.end, spec.timing.groups) - EXPONENTS[0]
-            m.d.sync += dequant.up.eq(up)
-            word, done = dequant.o, delay(m, done, 1 + spec.dequant_latency, "done")
+            m.d.comb += dequant.up.eq(delay(m, up[:5], 1, "up"))
+            word, done = dequant.o, delay(m, done, 1 + spec.dequant_latency, "done", init=0)
         else:
             # the scale is read one cycle early, into a register
             early = spec.dequant_latency
             turn, end = delay(m, slot.turn, early, "turn"), delay(m, slot.end, early, "end")
-            done = delay(m, done, early, "done")
+            done = delay(m, done, early, "done", init=0)
             m.submodules.scaled = scaled = Shared(Multiply, "fp32")
-            m.d.sync += scaled.a.eq(self._scales(m, turn, done & end, spec.timing.tiles))
-            m.d.comb += scaled.b.eq(dequant.o)
-            word, done = scaled.o, delay(m, done, 1 + latency.MULTIPLY, "scaled_done")
+            scale = self._scales(m, turn, done & end, spec.timing.tiles)
+            m.d.comb += [scaled.a.eq(delay(m, scale, 1, "scale")), scaled.b.eq(dequant.o)]
+            word, done = scaled.o, delay(m, done, 1 + latency.MULTIPLY, "scaled_done", init=0)
         self._queue(m, word, done)
         return m
 
@@ -109,7 +110,7 @@ class Lane(wiring.Component):
         spec = self.spec
         depth = spec.timing.tiles * spec.grid.depth // self.chunk
         m.submodules.results = results = Shared(StreamFIFO, 32 * self.chunk, max(2, depth))
-        held = Signal(32 * self.chunk)  # the newest word on top
+        held = Signal(32 * self.chunk, reset_less=True)  # the newest word on top
         latest = Cat(held[32:], word)
         filled = Signal(range(self.chunk))
         full = filled == self.chunk - 1

@@ -1,7 +1,5 @@
 """The MixPE processing element: exact multiply-accumulate of one group, nothing else."""
 
-from functools import reduce
-from operator import add
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, signed
@@ -10,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.formats import ACTS
 from golden.mixpe.pe import PESpec
+from hdl.arith.bits import add_modulo
 from hdl.arith.delay import delay
 from hdl.mixpe.cores import CORES, product_shape
 
@@ -26,6 +25,9 @@ class PE(wiring.Component):
                  w_o
 
     A bubble is ``x = 0, last = 0``: it adds nothing, so no valid bit and no enable are needed.
+
+    Reset sets ``last`` alone, wherever it stands, which clears the accumulator in the cycle after: what was under way
+    moves on with it and is added to nothing. ``sum`` means nothing until the first group has ended.
 
     Latency     ``spec.stages + 1`` cycles from the operands of the last product to ``sum``.
     Throughput  one product per cycle; groups may follow one another without a gap, ``sum`` is held until the next.
@@ -56,19 +58,23 @@ class PE(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.d.sync += [self.x_o.eq(self.x_i), self.w_o.eq(self.w_i), self.last_o.eq(self.last_i)]
+        x = delay(m, self.x_i, 1, "x")
+        w = delay(m, self.w_i, 1, "w")
+        last = delay(m, self.last_i, 1, "last", init=1)
+        m.d.comb += [self.x_o.eq(x), self.w_o.eq(w), self.last_o.eq(last)]
 
-        terms = CORES[self.spec.core].terms(self.x_o, self.w_o)
+        terms = CORES[self.spec.core].terms(x, w)
         if self.spec.stages == 3:
             terms = [delay(m, t, 1, "term") for t in terms]
-        product = Signal(product_shape(len(self.x_o)))
-        m.d["comb" if self.spec.stages == 1 else "sync"] += product.eq(reduce(add, terms))
-        last = delay(m, self.last_o, self.spec.stages - 1, "last")
+        product = Signal(product_shape(len(x)), reset_less=True)
+        m.d["comb" if self.spec.stages == 1 else "sync"] += product.eq(add_modulo(len(product), *terms))
+        last = delay(m, last, self.spec.stages - 1, "last_product", init=1)
 
-        acc = Signal.like(self.sum)
-        total = Signal.like(self.sum)
-        m.d.comb += total.eq(acc + product)
+        acc = Signal(len(self.sum), reset_less=True)
+        total = Signal.like(acc)
+        held = Signal.like(acc)
+        m.d.comb += [total.eq(add_modulo(len(acc), acc, product)), self.sum.eq(held)]
         m.d.sync += acc.eq(Mux(last, 0, total))
         with m.If(last):
-            m.d.sync += self.sum.eq(total)
+            m.d.sync += held.eq(total)
         return m

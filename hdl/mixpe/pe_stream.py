@@ -51,7 +51,7 @@ class PEStream(wiring.Component):
             pe.last_i.eq(ends),
         ]
         # ends is the cycle in which pe.last_i is high; the sum stands in pe.sum stages + 1 cycles later
-        arrived = delay(m, ends, spec.stages + 1, "arrived")
+        arrived = delay(m, ends, spec.stages + 1, "arrived", init=0)
         m.d.comb += [
             sums.w_en.eq(arrived),
             sums.w_data.eq(pe.sum),

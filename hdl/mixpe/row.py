@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
-from hdl.arith.bits import choose, index_bits
+from hdl.arith.bits import add_modulo, choose, index_bits
 from hdl.arith.delay import delay
 from hdl.mixpe.cores import CORES
 from hdl.mixpe.pe import PE
@@ -61,20 +61,18 @@ class Row(wiring.Component):
         for c in range(spec.cols):
             m.submodules[f"pe_{c}"] = pe = Shared(PE, spec.pe)
             width = len(pe.w_i)
-            m.d.comb += [
-                pe.x_i.eq(x),
-                pe.last_i.eq(last),
-                pe.w_i.eq(self.w_i.word_select(c, width)),
-                self.w_o.word_select(c, width).eq(pe.w_o),
-            ]
+            m.d.comb += [pe.x_i.eq(x), pe.last_i.eq(last), pe.w_i.eq(self.w_i.word_select(c, width))]
             lasts.append(last)
             x, last = pe.x_o, pe.last_o
             pes.append(pe)
+        m.d.comb += self.w_o.eq(Cat(pe.w_o for pe in pes))
 
+        chosen = []
         for j in range(grid.lane_cols):
             column = self.column.word_select(j, index_bits(grid.span))
             sums = Cat(pe.sum for pe in pes[j * grid.span : (j + 1) * grid.span])
-            m.d.sync += self.a.word_select(j, spec.pe.sum_width).eq(choose(sums, spec.pe.sum_width, column))
+            chosen.append(choose(sums, spec.pe.sum_width, column))
+        m.d.comb += self.a.eq(delay(m, Cat(chosen), 1, "read_out_a"))
 
         if needs_row_sum(spec):
             self._row_sums(m, lasts)
@@ -82,14 +80,15 @@ class Row(wiring.Component):
 
     def _row_sums(self, m: Module, lasts: list[Any]) -> None:
         spec, grid = self.spec, self.spec.grid
-        acc = Signal(signed(spec.row_sum_width))
+        acc = Signal(spec.row_sum_width, reset_less=True)
         held = Signal.like(acc)
         total = Signal.like(acc)
-        ends = delay(m, self.last, spec.stages, "ends")  # in step with the sums of column 0
-        m.d.comb += total.eq(acc + delay(m, self.x, spec.stages, "x_held"))
+        ends = delay(m, self.last, spec.stages, "ends", init=1)  # in step with column 0, and reset like it
+        m.d.comb += total.eq(add_modulo(len(acc), acc, delay(m, self.x, spec.stages, "x_held")))
         m.d.sync += acc.eq(Mux(ends, 0, total))
         with m.If(ends):
             m.d.sync += held.eq(total)
+        copies = []
         for j in range(grid.lane_cols):
             if j:
                 # the wave reaches segment j `span` cycles later: its copy changes with the sums of its first column
@@ -97,7 +96,8 @@ class Row(wiring.Component):
                 with m.If(delay(m, lasts[j * grid.span], spec.stages, f"ends_{j}")):
                     m.d.sync += copy.eq(held)
                 held = copy
-            m.d.sync += self.s.word_select(j, spec.row_sum_width).eq(held)
+            copies.append(held)
+        m.d.comb += self.s.eq(delay(m, Cat(copies), 1, "read_out_s"))
 
 
 def needs_row_sum(spec: MixPESpec) -> bool:

@@ -96,12 +96,12 @@ class Sequencer(wiring.Component):
         par = choose(bank[: grid.span * self.par_width], self.par_width, column)
         align = spec.timing.align
         m.d.comb += [
-            self.slot.as_value().eq(delay(m, now, align, "slot_ahead")),
+            self.slot.as_value().eq(delay(m, now, align, "slot_ahead", init=0)),
             self.par.eq(delay(m, par, align, "par_ahead")),
         ]
         if not self.last_segment:
             m.d.comb += [
-                self.start_o.as_value().eq(delay(m, self.start.as_value(), grid.span, "start_ahead")),
+                self.start_o.as_value().eq(delay(m, self.start.as_value(), grid.span, "start_ahead", init=0)),
                 self.par_o.eq(bank[grid.span * self.par_width :]),
             ]
         return m

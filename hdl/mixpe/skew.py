@@ -6,7 +6,7 @@ the result queues, which have to be there to decouple the output, put the words 
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,10 +34,12 @@ class Skew(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         stage = self.i
+        lanes = []
         for lane in range(self.lanes):
-            m.d.comb += self.o.word_select(lane, self.width).eq(stage[: self.width])
+            lanes.append(stage[: self.width])
             if lane + 1 < self.lanes:
                 held = Signal((self.lanes - lane - 1) * self.width, name=f"stage_{lane + 1}")
                 m.d.sync += held.eq(stage[self.width :])
                 stage = held
+        m.d.comb += self.o.eq(Cat(lanes))
         return m
