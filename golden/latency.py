@@ -12,6 +12,9 @@ MULTIPLY = 1 + ROUND
 ADD = 3 + ROUND
 """FP32 sum: order, align, add, round."""
 
+CONVERT = 2
+"""FP32 to a narrower float: shift, round."""
+
 SKID = 1
 """A beat through a skid buffer."""
 

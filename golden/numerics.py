@@ -67,21 +67,3 @@ def _carry(limbs: Int) -> Int:
 def canonical(value: F32) -> F32:
     """``value`` with every NaN replaced by the canonical one."""
     return np.where(np.isnan(value), NAN32.view(np.float32), value)
-
-
-def significand(bits: Int) -> tuple[Int, Int]:
-    """FP16 bit patterns as ``(s, e)`` with value ``s * 2**(e - 24)``, ``e`` in 0..29; subnormals included.
-
-    Infinities and NaNs give ``s = 0``: they are carried beside the sum, see :func:`specials`.
-    """
-    field = (bits >> 10) & 31
-    s = (bits & 1023) | np.where(field > 0, 1024, 0)
-    s = np.where(field == 31, 0, s)
-    return np.where(bits >> 15 & 1, -s, s), np.clip(field, 1, 30) - 1
-
-
-def specials(bits: Int, factor: Int) -> F32:
-    """What an FP16 value contributes beyond the finite: NaN, or +-Inf times ``factor``, else 0 (``[...]`` float32)."""
-    value = bits.astype(np.uint16).view(np.float16).astype(np.float32)
-    with np.errstate(invalid="ignore"):
-        return np.where(np.isfinite(value), np.float32(0), value * factor.astype(np.float32))

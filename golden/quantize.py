@@ -10,29 +10,41 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import EXPONENTS, WEIGHTS
+from golden.mixpe.formats import ACT_FLOATS, ACTS, E2M1_FORMAT, EXPONENTS, FLOATS, WEIGHTS
 from golden.spec import SpecError
 
-FORMATS = tuple(f.name for f in WEIGHTS.values() if f.correction != "min")
-"""Weight formats with an integer zero point or none; :mod:`golden.q4_1` does the one with a float minimum."""
+FORMATS = tuple(f.name for f in WEIGHTS.values() if f.correction != "min" and not f.magnitudes)
+"""Weight formats with an integer zero point or none; :mod:`golden.q4_1` does the one with a float minimum, and
+:func:`quantise_e2m1` the floating-point one."""
 
 
 class Weights(NamedTuple):
     """``W[k, n] ~= scale[k // group, n] * (codes[k, n] - zero[k // group, n])``, with ``J = ceil(K / group)``."""
 
-    codes: NDArray[np.int8]
+    codes: NDArray[np.integer[Any]]
     """``[K, N]``, in the range of the format"""
     scale: NDArray[np.float16]
     """``[J, N]``, positive"""
-    zero: NDArray[np.int8]
+    zero: NDArray[np.integer[Any]]
     """``[J, N]``, a code of the format; all 0 for symmetric formats"""
+
+
+class MicroscaledWeights(NamedTuple):
+    """``W[k, n] ~= tensor * scale[k // group, n] * value(codes[k, n])``, E2M1."""
+
+    codes: NDArray[np.integer[Any]]
+    """``[K, N]``"""
+    scale: NDArray[np.floating[Any]]
+    """``[J, N]``, values of the scale format"""
+    tensor: float
+    """one FP32 number; 1 unless the scale format is e4m3"""
 
 
 class Tokens(NamedTuple):
     """``X[t, k] ~= scale[t] * codes[t, k]``."""
 
-    codes: NDArray[np.int8]
-    """``[M, K]``, -127..127"""
+    codes: NDArray[np.integer[Any]]
+    """``[M, K]``, -127..127 or that of another format"""
     scale: NDArray[np.float32]
     """``[M]``, positive"""
 
@@ -40,8 +52,8 @@ class Tokens(NamedTuple):
 class GroupedTokens(NamedTuple):
     """``X[t, k] ~= 2**exponent[t, k // group] * codes[t, k]``."""
 
-    codes: NDArray[np.int8]
-    """``[M, K]``, -127..127"""
+    codes: NDArray[np.integer[Any]]
+    """``[M, K]``, -127..127 or that of another format"""
     exponent: NDArray[np.int8]
     """``[M, ceil(K / group)]``, -16..15"""
 
@@ -82,7 +94,45 @@ def quantise_weights(w: NDArray[np.floating[Any]], weight: str, group: int) -> W
     scale[scale == 0] = 1
     zero = np.rint(-bottom / scale).clip(fmt.low, fmt.high) if asymmetric else np.zeros_like(top)
     codes = np.rint(w / np.repeat(scale.astype(np.float64), lengths, axis=0)) + np.repeat(zero, lengths, axis=0)
-    return Weights(codes.clip(fmt.low, fmt.high).astype(np.int8), scale, zero.astype(np.int8))
+    return Weights(_small(codes.clip(fmt.low, fmt.high)), scale, _small(zero))
+
+
+def quantise_e2m1(w: NDArray[np.floating[Any]], group: int, scale: str) -> MicroscaledWeights:
+    """Quantise ``W[K, N]`` to E2M1 with a scale of format ``scale`` per group.
+
+    e8m0 (MXFP4)    ``scale = 2^(floor(log2 max |W|) - 2)``, as the OCP format recommends: the largest weight may clip.
+    e4m3 (NVFP4)    ``tensor = fp32(max over all |W| / (6*448))``, ``scale = e4m3(max |W| / (6*tensor))``
+    others          ``scale = max |W| / 6``, rounded to the format
+
+    The code is the nearest of ``W / (tensor*scale)``, ties to the even code. A group whose scale rounds to zero gets
+    the format's smallest positive scale.
+
+    Raises  :class:`~golden.spec.SpecError` for a negative group and for weights that are not finite.
+    """
+    w = _finite(w, "weights")
+    fmt = FLOATS[scale]
+    starts, lengths = _groups(len(w), group)
+    most = np.maximum.reduceat(np.abs(w), starts)
+    tensor = 1.0
+    if scale == "e8m0":
+        scales = np.ldexp(1.0, np.clip(np.frexp(np.where(most == 0, 1, most))[1] - 3, -127, 127))
+    else:
+        if scale == "e4m3" and most.max() > 0:
+            tensor = float(np.float32(most.max() / (6 * fmt.largest)))
+        scales = fmt.rounded(np.minimum(most / (6 * tensor), fmt.largest).astype(np.float32)).astype(np.float64)
+        scales[scales == 0] = float(fmt.value([1])[0])
+    ratio = w / (np.repeat(scales, lengths, axis=0) * tensor)
+    codes = E2M1_FORMAT.code(E2M1_FORMAT.rounded(ratio.clip(-6, 6)))
+    return MicroscaledWeights(_small(codes), scales.astype(fmt.dtype), tensor)
+
+
+def float_codes(x: NDArray[np.floating[Any]], act: str) -> NDArray[np.int64]:
+    """Codes of the nearest values of the floating-point activation format ``act``; too large ones become the largest.
+
+    Raises  :class:`~golden.spec.SpecError` for activations that are not finite.
+    """
+    fmt = ACT_FLOATS[act]
+    return fmt.code(fmt.rounded(_finite(x, "activations").clip(-fmt.largest, fmt.largest)))
 
 
 def dequantise_weights(q: Weights, group: int) -> NDArray[np.float32]:
@@ -92,8 +142,9 @@ def dequantise_weights(q: Weights, group: int) -> NDArray[np.float32]:
     return signed * np.repeat(q.scale, lengths, axis=0)
 
 
-def quantise_tokens(x: NDArray[np.floating[Any]]) -> Tokens:
-    """INT8 with one float32 scale per token: ``scale = fp32(max |x| / 127)``, ``code = clip(round(x / scale))``.
+def quantise_tokens(x: NDArray[np.floating[Any]], act: str = "int8") -> Tokens:
+    """INT8 with one float32 scale per token: ``scale = fp32(max |x| / 127)``, ``code = clip(round(x / scale))``; other
+    integer formats likewise, with their largest code for 127.
 
     A token that is all zero, or so small that its scale rounds to zero, has ``scale = 1`` and codes 0.
 
@@ -102,17 +153,18 @@ def quantise_tokens(x: NDArray[np.floating[Any]]) -> Tokens:
     Raises  :class:`~golden.spec.SpecError` for activations that are not finite.
     """
     x = _finite(x, "activations")
-    scale = (np.abs(x).max(axis=1, initial=0) / 127).astype(np.float32)
+    high = ACTS[act].high
+    scale = (np.abs(x).max(axis=1, initial=0) / high).astype(np.float32)
     scale[scale == 0] = 1
-    codes = np.rint(x / scale.astype(np.float64)[:, None]).clip(-127, 127)
-    return Tokens(codes.astype(np.int8), scale)
+    codes = np.rint(x / scale.astype(np.float64)[:, None]).clip(-high, high)
+    return Tokens(_small(codes), scale)
 
 
-def quantise_tokens_pow2(x: NDArray[np.floating[Any]], group: int) -> GroupedTokens:
+def quantise_tokens_pow2(x: NDArray[np.floating[Any]], group: int, act: str = "int8") -> GroupedTokens:
     """INT8 with a power-of-two scale per token and group, as hardware does on-line without a divider.
 
     ``e`` is the smallest integer with ``max |x| <= 127 * 2**e``, clamped to -16..15 (an all-zero group: -16);
-    ``code = clip(round(x * 2**-e))`` to -127..127.
+    ``code = clip(round(x * 2**-e))`` to -127..127; other integer formats likewise, with their largest code for 127.
 
     Error   ``|x - 2**e * code| <= 2**e / 2`` while ``max |x| <= 127 * 2**15``; larger values clip to that.
     Raises  :class:`~golden.spec.SpecError` for a negative group and for activations that are not finite.
@@ -120,10 +172,16 @@ def quantise_tokens_pow2(x: NDArray[np.floating[Any]], group: int) -> GroupedTok
     x = _finite(x, "activations")
     starts, lengths = _groups(x.shape[1], group)
     # max = f * 2^n with 1/2 <= f < 1, and 127 = 127/128 * 2^7: e is n - 7, or one more when f > 127/128
+    high, bits = ACTS[act].high, ACTS[act].bits - 1
     fraction, n = np.frexp(np.maximum.reduceat(np.abs(x), starts, axis=1))
-    e = np.where(fraction == 0, EXPONENTS[0], n - 7 + (fraction > 127 / 128)).clip(*EXPONENTS)
-    codes = np.rint(np.ldexp(x, -np.repeat(e, lengths, axis=1))).clip(-127, 127)
-    return GroupedTokens(codes.astype(np.int8), e.astype(np.int8))
+    e = np.where(fraction == 0, EXPONENTS[0], n - bits + (fraction > high / (1 << bits))).clip(*EXPONENTS)
+    codes = np.rint(np.ldexp(x, -np.repeat(e, lengths, axis=1))).clip(-high, high)
+    return GroupedTokens(_small(codes), e.astype(np.int8))
+
+
+def _small(codes: NDArray[Any]) -> NDArray[np.integer[Any]]:
+    """As int8 where that is enough."""
+    return codes.astype(np.int8 if np.abs(codes).max(initial=0) < 128 else np.int16)
 
 
 def _groups(k: int, group: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import EXPONENTS, FLOATS
+from golden.mixpe.formats import EXPONENTS, FLOATS, ScaleFormat
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.job import Gemm
 from golden.ports import Beats
+from tb.mixpe_pe import corners, extreme, weight_codes
 from tb.transactions import Case, case_of, cases_of
 
 
@@ -32,9 +33,13 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
         case_of(spec, "extremes", list(_extremes(spec)), seed=seed),
         case_of(spec, "zero-points", list(_zero_points(spec, rng)), seed=seed),
         case_of(spec, "specials", [_specials(spec, rng) for _ in range(4)], seed=seed),
-        case_of(spec, "infinities", list(_infinities(spec)), seed=seed),
         case_of(spec, "cancellation", [_cancellation(spec, rng)], seed=seed),
     ]
+    if spec.scale_format.infinities:
+        cases.append(case_of(spec, "infinities", list(_infinities(spec)), seed=seed))
+    if spec.act_format.floating:
+        jobs = list(_special_activations(spec, rng))
+        cases.append(case_of(spec, "special-activations", jobs, seed=seed))
     for port in spec.ports:
         cases.append(case_of(spec, f"slow-{port.name}", some, seed=seed, stall={port.name: 224}))
     cases += _resets(spec, some, seed)
@@ -50,22 +55,30 @@ def random_job(spec: MixPESpec, rng: np.random.Generator, m: int, k: int, n: int
     if f.correction == "zero":
         extra = rng.integers(f.low, f.high, (groups, n), endpoint=True)
     elif f.correction == "min":
-        extra = _floats(rng, spec.scale, (groups, n))
+        extra = _floats(rng, spec.scale_format, (groups, n))
+    codes = rng.integers(*x.codes, (m, k), endpoint=True)
     return Gemm(
-        x=rng.integers(x.low, x.high, (m, k), endpoint=True),
+        x=np.where(x.special(codes), 1, codes),
         w=rng.integers(f.low, f.high, (k, n), endpoint=True),
-        scale=_floats(rng, spec.scale, (groups, n)),
+        scale=_floats(rng, spec.scale_format, (groups, n)),
         extra=extra,
-        x_scale=rng.integers(*EXPONENTS, (m, groups), endpoint=True)
-        if spec.act_scale == "pow2"
-        else _floats(rng, "fp32", (m,)),
+        x_scale=_token_scales(spec, rng, m, groups),
     )
 
 
-def _floats(rng: np.random.Generator, fmt: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    low, high = (-26, 16) if fmt == "fp16" else (-40, 40)  # fp16 subnormals included
-    dtype = FLOATS[fmt]
-    return (rng.normal(size=shape) * 2.0 ** rng.integers(low, high, shape)).clip(-65504, 65504).astype(dtype)
+def _token_scales(spec: MixPESpec, rng: np.random.Generator, m: int, groups: int) -> NDArray[Any] | None:
+    if spec.act_scale == "none":
+        return None
+    if spec.act_scale == "pow2":
+        return rng.integers(*EXPONENTS, (m, groups), endpoint=True)
+    return _floats(rng, FLOATS["fp32"], (m,))
+
+
+def _floats(rng: np.random.Generator, fmt: ScaleFormat, shape: tuple[int, ...]) -> NDArray[Any]:
+    low, high = {"fp16": (-26, 16), "e4m3": (-11, 9)}.get(fmt.name, (-40, 40))  # subnormals included
+    values = rng.normal(size=shape) * 2.0 ** rng.integers(low, high, shape)
+    values = values if fmt.signed else np.abs(values)
+    return fmt.rounded(values.clip(-fmt.largest, fmt.largest)).astype(fmt.dtype)
 
 
 def _lengths(spec: MixPESpec) -> list[int]:
@@ -79,9 +92,12 @@ def _filled(spec: MixPESpec, x: NDArray[Any], w: NDArray[Any], **fields: Any) ->
     k = x.shape[1]
     groups = -(-k // spec.group) if spec.group else 1
     size = (groups, spec.cols)
-    f, dtype = spec.weight_format, FLOATS[spec.scale]
+    f, dtype = spec.weight_format, spec.scale_format.dtype
     extra = {"none": None, "zero": np.zeros(size, np.int64), "min": np.ones(size, dtype)}[f.correction]
-    token = np.zeros((spec.rows, groups), np.int64) if spec.act_scale == "pow2" else np.ones(spec.rows, np.float32)
+    token: NDArray[Any] | None = None
+    if spec.act_scale != "none":
+        pow2 = spec.act_scale == "pow2"
+        token = np.zeros((spec.rows, groups), np.int64) if pow2 else np.ones(spec.rows, np.float32)
     job = Gemm(x=x, w=w, scale=np.ones(size, dtype), extra=extra, x_scale=token)
     return dataclasses.replace(job, **fields)
 
@@ -91,21 +107,26 @@ def _extremes(spec: MixPESpec) -> Iterator[Gemm]:
     f, x = spec.weight_format, spec.act_format
     k = min(2 * spec.length, spec.k_max, 512)
     groups = -(-k // spec.group) if spec.group else 1
-    dtype = FLOATS[spec.scale]
-    most = np.full((groups, spec.cols), 65504, dtype)
+    most = np.full((groups, spec.cols), min(spec.scale_format.largest, 2.0**15), spec.scale_format.dtype)
+    if spec.scale == "fp16":
+        most[:] = 65504
     turns = (np.arange(k) % 2 == 0)[None, :]
-    corners = [(a, b) for a in (x.low, x.high) for b in (f.low, f.high)]
-    for a, b in corners:
+    weights = weight_codes(spec.pe)
+    operands = f.operand(weights)
+    least_w, most_w = weights[operands.argmin()], weights[operands.argmax()]
+    least_x, most_x = extreme(x, -1), extreme(x, 1)
+    for a, b in [(a, b) for a in (least_x, most_x) for b in (least_w, most_w)]:
         job = _filled(spec, np.full((spec.rows, k), a), np.full((k, spec.cols), b), scale=most)
         if f.correction == "min":
             job = dataclasses.replace(job, extra=most)
         if spec.act_scale == "pow2":
+            assert job.x_scale is not None
             job = dataclasses.replace(job, x_scale=np.full_like(job.x_scale, EXPONENTS[1]))
         yield job
-    x_turns = np.repeat(np.where(turns, x.low, x.high), spec.rows, axis=0)
-    w_turns = np.repeat(np.where(turns.T, f.low, f.high), spec.cols, axis=1)
-    yield _filled(spec, x_turns, np.full((k, spec.cols), f.low), scale=most)
-    yield _filled(spec, np.full((spec.rows, k), x.low), w_turns, scale=most)
+    x_turns = np.repeat(np.where(turns, least_x, most_x), spec.rows, axis=0)
+    w_turns = np.repeat(np.where(turns.T, least_w, most_w), spec.cols, axis=1)
+    yield _filled(spec, x_turns, np.full((k, spec.cols), least_w), scale=most)
+    yield _filled(spec, np.full((spec.rows, k), least_x), w_turns, scale=most)
 
 
 def _zero_points(spec: MixPESpec, rng: np.random.Generator) -> Iterator[Gemm]:
@@ -125,24 +146,50 @@ def _specials(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
     job.x[:, :: rng.integers(2, 5)] = 0
     job.x[0] = 0  # nothing but zeros under every special scale
 
-    def some(a: NDArray[Any], share: float) -> NDArray[Any]:
-        info = np.finfo(a.dtype)
-        pool = [0.0, -0.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.smallest_subnormal, info.tiny]
-        return np.where(rng.random(a.shape) < share, rng.choice(np.array(pool, a.dtype), a.shape), a)
+    def some(a: NDArray[Any], fmt: ScaleFormat) -> NDArray[Any]:
+        return np.where(rng.random(a.shape) < 0.3, rng.choice(_corner_values(fmt), a.shape), a)
 
+    fmt = spec.scale_format
     extra = job.extra
     if spec.weight_format.correction == "min":
         assert extra is not None
-        extra = some(extra, 0.3)
-    x_scale = job.x_scale if spec.act_scale == "pow2" else some(job.x_scale, 0.3)
-    return dataclasses.replace(job, scale=some(job.scale, 0.3), extra=extra, x_scale=x_scale)
+        extra = some(extra, fmt)
+    x_scale = job.x_scale
+    if spec.act_scale == "token":
+        assert x_scale is not None
+        x_scale = some(x_scale, FLOATS["fp32"])
+    return dataclasses.replace(job, scale=some(job.scale, fmt), extra=extra, x_scale=x_scale)
+
+
+def _corner_values(fmt: ScaleFormat) -> NDArray[Any]:
+    """Zeros, smallest and largest values, infinities and NaN, as far as the format has them."""
+    top = fmt.bits - fmt.signed
+    ends = [0, 1, (1 << fmt.fraction_bits) - 1, 1 << fmt.fraction_bits, int(fmt.code(np.array([fmt.largest]))[0])]
+    specials = [((1 << fmt.exponent_bits) - 1) << fmt.fraction_bits, (1 << top) - 1]
+    codes = np.array([*ends, *specials], dtype=np.int64)
+    if fmt.signed:
+        codes = np.concatenate([codes, codes | 1 << top])
+    return fmt.value(codes).astype(fmt.dtype)
+
+
+def _special_activations(spec: MixPESpec, rng: np.random.Generator) -> Iterator[Gemm]:
+    """Infinities and NaN among floating-point activations: one, several that agree or clash, next to zeros."""
+    k = min(3 * spec.length, spec.k_max, 300)
+    ends = corners(spec.act_format)
+    for share in (1 / k, 4 / k, 0.2):
+        job = random_job(spec, rng, spec.rows, k, spec.cols)
+        there = rng.random(job.x.shape) < share
+        there[0] = False
+        job.w[:, ::3] = spec.weight_format.offset
+        yield dataclasses.replace(job, x=np.where(there, rng.choice(ends, job.x.shape), job.x))
 
 
 def _infinities(spec: MixPESpec) -> Iterator[Gemm]:
     """Infinities that agree, that clash from group to group, and that clash inside a group with the minimum."""
     k = min(3 * spec.length, spec.k_max, 768)
     ones = np.ones((spec.rows, k), np.int64)
-    job = _filled(spec, ones, np.full((k, spec.cols), spec.weight_format.high))
+    w = weight_codes(spec.pe)
+    job = _filled(spec, ones, np.full((k, spec.cols), w[spec.weight_format.operand(w).argmax()]))
     turns = np.where(np.arange(len(job.scale)) % 2, -1, 1)[:, None]
     pairs = ((np.inf, 0), (-np.inf, -np.inf), (np.inf * turns, 0), (np.inf, -np.inf), (0, np.inf * turns))
     for scale, minimum in pairs:
@@ -157,8 +204,9 @@ def _cancellation(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
     k = min(3 * spec.length, spec.k_max, 768)
     job = random_job(spec, rng, spec.rows, k, spec.cols)
     sign = np.where(np.arange(len(job.scale)) % 2, -1, 1)[:, None]
-    scale = (sign * np.full(job.scale.shape, 60000)).astype(job.scale.dtype)
-    scale[-1] = np.finfo(np.float16).smallest_subnormal
+    fmt = spec.scale_format
+    scale = np.broadcast_to((sign if fmt.signed else 1) * min(fmt.largest, 2.0**15), job.scale.shape).astype(fmt.dtype)
+    scale[-1] = fmt.value([1])[0]
     g = spec.group or k
     job.w[:] = job.w[:g][np.arange(k) % g]
     job.x[:] = job.x[:, :g][:, np.arange(k) % g]
@@ -180,7 +228,8 @@ def _first_step(job: Gemm) -> dict[str, Any]:
     """The job's first step alone."""
     first: dict[str, Any] = {"x": job.x[:, :1], "w": job.w[:1], "scale": job.scale[:1]}
     first["extra"] = None if job.extra is None else job.extra[:1]
-    first["x_scale"] = job.x_scale[:, :1] if job.x_scale.ndim == 2 else job.x_scale
+    pow2 = job.x_scale is not None and job.x_scale.ndim == 2
+    first["x_scale"] = job.x_scale[:, :1] if pow2 and job.x_scale is not None else job.x_scale
     return first
 
 

@@ -5,19 +5,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import ACTS, WEIGHTS
+from golden.mixpe.formats import ActFormat
 from golden.mixpe.pe import Groups, PESpec
 from tb.transactions import Case, case_of, cases_of
 
 
 def bench(spec: PESpec, seed: int) -> list[Case]:
-    """Every product alone, random groups of special and random lengths, extremes, all mixtures of stalls, resets."""
+    """Every product alone (or a sample), random groups of special and random lengths, extremes, all mixtures of stalls, resets."""
     rng = np.random.default_rng(seed)
     lengths = _lengths(spec, rng)
     mixed = [_random(spec, rng, lengths) for _ in range(2)]
     singles = [_random(spec, rng, [1] * 40)]
     cases = [
-        case_of(spec, "every-product", [_every_product(spec)], seed=seed),
+        case_of(spec, "products", [_products(spec, rng)], seed=seed),
         case_of(spec, "extremes", list(_extremes(spec)), seed=seed),
         case_of(spec, "one-product", [_random(spec, rng, [1])], seed=seed),
         *cases_of(spec, "groups", mixed, seed=seed),
@@ -38,28 +38,63 @@ def bench(spec: PESpec, seed: int) -> list[Case]:
     return cases
 
 
-def _codes(spec: PESpec) -> NDArray[np.int64]:
-    w = WEIGHTS[spec.weight]
+def weight_codes(spec: PESpec) -> NDArray[np.int64]:
+    w = spec.weight_format
     return np.arange(w.low, w.high + 1)
 
 
-def _every_product(spec: PESpec) -> Groups:
-    """All pairs of operands, each a group of its own."""
-    x = ACTS[spec.act]
-    w, a = (g.ravel() for g in np.meshgrid(_codes(spec), np.arange(x.low, x.high + 1)))
-    return Groups(a, w, (1,) * len(a))
+def act_codes(fmt: ActFormat) -> NDArray[np.int64]:
+    return np.arange(fmt.codes[0], fmt.codes[1] + 1)
+
+
+def pairs(x: NDArray[np.int64], w: NDArray[np.int64]) -> Groups:
+    """All products of the codes ``x`` and ``w``, each a group of its own."""
+    a, b = (g.ravel() for g in np.meshgrid(x, w))
+    return Groups(a, b, (1,) * len(a))
+
+
+def _products(spec: PESpec, rng: np.random.Generator) -> Groups:
+    """Every product of formats of up to 8 bits; of wider activations the corners and a sample, with every weight."""
+    x = act_codes(spec.act_format)
+    if len(x) > 256:
+        ends = corners(spec.act_format)
+        sample = rng.choice(x, max(8, 4000 // len(weight_codes(spec))))
+        x = np.concatenate([ends, sample])
+    w = weight_codes(spec)
+    return pairs(x, w if len(x) * len(w) <= 1 << 14 else rng.choice(w, 16))
+
+
+def corners(fmt: ActFormat) -> NDArray[np.int64]:
+    """Smallest and largest codes, and around zero; of floats the largest and smallest normal and subnormal values, zeros,
+    infinities and NaN, of both signs."""
+    if not fmt.floating:
+        return np.array([fmt.low, fmt.low + 1, -1, 0, 1, fmt.high - 1, fmt.high])
+    normal = 1 << fmt.fraction_bits
+    largest = int(extreme(fmt, 1))
+    magnitudes = np.array(
+        [0, 1, normal - 1, normal, normal + 1, largest, *range(largest + 1, 1 << (fmt.bits - 1))][:40]
+    )
+    return np.concatenate([magnitudes, magnitudes | 1 << (fmt.bits - 1)])
+
+
+def extreme(fmt: ActFormat, sign: int) -> np.int64:
+    """The code of the largest finite activation of that sign."""
+    codes = act_codes(fmt)
+    return codes[np.argmax(np.where(fmt.special(codes), 0, sign * fmt.operand(codes)))]
 
 
 def _extremes(spec: PESpec) -> Iterator[Groups]:
     """Full groups of each corner of the operand ranges, and of corners that alternate in sign."""
-    x, w = ACTS[spec.act], WEIGHTS[spec.weight]
-    n, offset = spec.group, w.offset
-    for a in (x.low, x.high):
-        for b in (w.low, w.high, offset):
+    w, n = weight_codes(spec), spec.group
+    operands = spec.weight_format.operand(w)
+    low, high, none = (w[i] for i in (operands.argmin(), operands.argmax(), np.abs(operands).argmin()))
+    least, most = (extreme(spec.act_format, sign) for sign in (-1, 1))
+    for a in (least, most):
+        for b in (low, high, none):
             yield Groups(np.full(n, a), np.full(n, b), (n,))
     turns = np.arange(n) % 2 == 0
-    yield Groups(np.where(turns, x.low, x.high), np.full(n, w.low), (n,))
-    yield Groups(np.full(n, x.low), np.where(turns, w.low, w.high), (n,))
+    yield Groups(np.where(turns, least, most), np.full(n, low), (n,))
+    yield Groups(np.full(n, least), np.where(turns, low, high), (n,))
 
 
 def _lengths(spec: PESpec, rng: np.random.Generator) -> list[int]:
@@ -73,6 +108,7 @@ def _lengths(spec: PESpec, rng: np.random.Generator) -> list[int]:
 
 
 def _random(spec: PESpec, rng: np.random.Generator, lengths: Sequence[int]) -> Groups:
-    x, n = ACTS[spec.act], sum(lengths)
-    a = rng.integers(x.low, x.high, n, endpoint=True)
-    return Groups(a, rng.choice(_codes(spec), n), tuple(lengths))
+    n = sum(lengths)
+    x = rng.integers(*spec.act_format.codes, n, endpoint=True)
+    finite = ~spec.act_format.special(x) | (rng.random(n) < 0.1)  # or hardly a sum would be
+    return Groups(np.where(finite, x, 0), rng.choice(weight_codes(spec), n), tuple(lengths))

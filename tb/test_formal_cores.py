@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from golden.mixpe.formats import WEIGHTS
 from golden.mixpe.pe import PESpec
-from hdl.mixpe.cores import Booth, Multiply, ShiftAdd
+from hdl.mixpe.cores import Booth, Multiply, ShiftAdd, TwoTerm
 from hdl.mixpe.pe import PE
 from tb.formal import Claim, Refuted, prove
 from tb.formal.cores import CLAIMS, Agreement, Product, Sums
@@ -30,31 +31,34 @@ def test_element(claim: Claim) -> None:
 
 
 class NegatesNothing(ShiftAdd):
-    @staticmethod
-    def terms(x: Any, w: Any) -> Any:
-        *terms, top = ShiftAdd.terms(x, w)
+    def terms(self, x: Any, w: Any) -> Any:
+        *terms, top = super().terms(x, w)
         return [*terms, -top]
 
 
 class DropsTheCarry(Booth):
-    @staticmethod
-    def terms(x: Any, w: Any) -> Any:
-        return Booth.terms(x, w)[:-1]
+    def terms(self, x: Any, w: Any) -> Any:
+        return super().terms(x, w)[:-1]
+
+
+class DropsTheSecondCarry(TwoTerm):
+    def terms(self, x: Any, w: Any) -> Any:
+        return super().terms(x, w)[:-1]
 
 
 class WrongAtOneCode(Multiply):
-    @staticmethod
-    def terms(x: Any, w: Any) -> Any:
-        return [*Multiply.terms(x, w), (w == 8) & (x == -128)]
+    def terms(self, x: Any, w: Any) -> Any:
+        return [*super().terms(x, w), (w == 8) & (x == -128)]
 
 
-@pytest.mark.parametrize("core", [NegatesNothing, DropsTheCarry, WrongAtOneCode])
-@pytest.mark.parametrize("offset", [0, 8])
-def test_broken_core(core: Any, offset: int) -> None:
+@pytest.mark.parametrize("core", [NegatesNothing, DropsTheCarry, DropsTheSecondCarry, WrongAtOneCode])
+@pytest.mark.parametrize("weight", ["int4", "uint4_zero"])
+def test_broken_core(core: Any, weight: str) -> None:
+    fmt = WEIGHTS[weight]
     with pytest.raises(Refuted, match="Signal Name"):
-        prove(Claim(core.__name__, "as before", "all operands", lambda: Product(core, offset)))
+        prove(Claim(core.__name__, "as before", "all operands", lambda: Product(core, fmt)))
     with pytest.raises(Refuted, match="Signal Name"):
-        prove(Claim(core.__name__, "agrees", "all operands", lambda: Agreement(core, core.__base__, offset)))
+        prove(Claim(core.__name__, "agrees", "all operands", lambda: Agreement(core, core.__base__, fmt)))
 
 
 @pytest.mark.parametrize(

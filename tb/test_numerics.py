@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from golden.numerics import NAN32, canonical, round_fp32, shifted, significand, specials
+from golden.numerics import NAN32, canonical, round_fp32, shifted
 
 RNG = np.random.default_rng(1)
 
@@ -45,22 +45,6 @@ def test_a_bit_far_below_a_tie_decides() -> None:
 def test_zero_is_positive() -> None:
     zero = round_fp32(shifted(np.array([5]), np.array([40])) + shifted(np.array([-5]), np.array([40])), -24)
     assert zero.view(np.uint32)[0] == 0
-
-
-def test_significand_of_every_fp16() -> None:
-    bits = np.arange(1 << 16)
-    value = bits.astype(np.uint16).view(np.float16).astype(np.float64)
-    s, e = significand(bits)
-    finite = np.isfinite(value)
-    assert (np.ldexp(s.astype(np.float64), e - 24)[finite] == value[finite]).all()
-    assert (s[~finite] == 0).all()
-    assert e.min() == 0 and e.max() == 29
-
-
-def test_specials_follow_ieee() -> None:
-    bits = np.array([0x7C00, 0xFC00, 0x7C00, 0x7E00, 0x3C00])
-    got = specials(bits, np.array([3, 3, 0, 3, 3]))
-    assert np.array_equal(got, [np.inf, -np.inf, np.nan, np.nan, 0], equal_nan=True)
 
 
 def test_canonical_nan() -> None:

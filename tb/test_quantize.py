@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from golden.mixpe.formats import WEIGHTS
 from golden.quantize import (
     FORMATS,
     Weights,
@@ -17,7 +18,7 @@ from golden.quantize import (
 )
 from golden.spec import SpecError
 
-RANGES = {"int4": (-8, 7), "int4_sym": (-7, 7), "uint4_zero": (0, 15)}
+RANGES = {name: (WEIGHTS[name].low, WEIGHTS[name].high) for name in FORMATS}
 GROUPS = (0, 1, 16, 32, 50)
 NONE = Fraction(0)
 
@@ -60,7 +61,8 @@ def test_weights_equal_exact_arithmetic(weight: str, group: int) -> None:
     w = samples(1, 82, 24)
     low, high = RANGES[weight]
     q = quantise_weights(w, weight, group)
-    assert [a.dtype.name for a in q] == ["int8", "float16", "int8"]
+    assert q.scale.dtype == np.float16
+    zero_point = weight.endswith("zero")
     back = dequantise_weights(q, group)
     assert back.dtype == np.float32 and q.codes.shape == back.shape == w.shape
     spans = groups(82, group)
@@ -69,9 +71,9 @@ def test_weights_equal_exact_arithmetic(weight: str, group: int) -> None:
         for g, span in enumerate(spans):
             column = {k: Fraction(float(w[k, n])) for k in span}
             top, bottom = max(NONE, *column.values()), min(NONE, *column.values())
-            ideal = (top - bottom) / 15 if weight == "uint4_zero" else max(top / high, bottom / (low or 1))
+            ideal = (top - bottom) / (high - low) if zero_point else max(top / high, bottom / (low or 1))
             scale = rounded(ideal, 11, -24)
-            zero = clip(round(-bottom / scale), low, high) if weight == "uint4_zero" and scale else 0
+            zero = clip(round(-bottom / scale), low, high) if zero_point and scale else 0
             assert Fraction(float(q.scale[g, n])) == (scale or 1)
             assert q.zero[g, n] == zero
             for k, x in column.items():
@@ -178,7 +180,7 @@ def test_bad_input_is_refused_in_one_sentence() -> None:
     w = np.ones((4, 2), np.float32)
     for sentence, call in (
         (
-            "weight must be one of int4, int4_sym, uint4_zero, not 'uint4_min'",
+            f"weight must be one of {', '.join(FORMATS)}, not 'uint4_min'",
             lambda: quantise_weights(w, "uint4_min", 2),
         ),
         ("group must be 0 (one group) or a positive integer, not -1", lambda: quantise_weights(w, "int4", -1)),

@@ -1,17 +1,28 @@
-"""Operand formats of MixPE: what a weight code means, and the signed operand that the processing element sees."""
+"""Operand formats of MixPE: what a code means, and the integer operand that the processing element sees.
+
+Every format, floating-point ones included, is an integer times a power of two that is the same for all codes of the
+format: ``value = operand * 2**exponent``. So products and sums are integers, exact in any order.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Int = NDArray[np.int64]
+
+E2M1 = (0, 1, 2, 3, 4, 6, 8, 12)
+"""Twice the magnitudes of the eight E2M1 codes."""
 
 
 @dataclass(frozen=True)
 class WeightFormat:
     """A weight code ``q`` of ``bits`` bits with values ``low..high``.
 
-    The processing element multiplies the signed operand ``q - offset``; ``correction`` says what else the format adds
-    per group and column: nothing, an integer zero point ``z`` (``w = s*(q - z)``), or a float minimum ``m``
+    The processing element multiplies the signed operand ``q - offset``, or for E2M1 what ``magnitudes`` says of the low
+    bits, with the top bit as sign; an operand of 1 is worth ``2**exponent``. ``correction`` says what else the format
+    adds per group and column: nothing, an integer zero point ``z`` (``w = s*(q - z)``), or a float minimum ``m``
     (``w = s*q + m``).
     """
 
@@ -19,8 +30,10 @@ class WeightFormat:
     bits: int
     low: int
     high: int
-    offset: int
-    correction: str
+    offset: int = 0
+    correction: str = "none"
+    magnitudes: tuple[int, ...] = ()
+    exponent: int = 0
 
     @property
     def signed(self) -> bool:
@@ -28,42 +41,249 @@ class WeightFormat:
 
     @property
     def code_format(self) -> str:
-        return f"{'int' if self.signed else 'uint'}{self.bits}"
+        return self.name if self.magnitudes else f"{'int' if self.signed else 'uint'}{self.bits}"
 
     @property
     def operands(self) -> tuple[int, int]:
         """Smallest and largest operand of the processing element."""
+        if self.magnitudes:
+            return -max(self.magnitudes), max(self.magnitudes)
         return self.low - self.offset, self.high - self.offset
+
+    @property
+    def operand_bits(self) -> int:
+        return signed_bits(*self.operands)
+
+    def operand(self, codes: Any) -> Int:
+        """The operands of an array of codes."""
+        codes = np.asarray(codes, dtype=np.int64)
+        if not self.magnitudes:
+            return codes - self.offset
+        table = np.array([*self.magnitudes, *(-v for v in self.magnitudes)], dtype=np.int64)
+        return table[codes]
+
+
+def _signed(bits: int) -> WeightFormat:
+    return WeightFormat(f"int{bits}", bits, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def _unsigned(bits: int, correction: str) -> WeightFormat:
+    # q less half the range is the code with its top bit flipped: unsigned codes run on the signed cores as they are.
+    return WeightFormat(f"uint{bits}_{correction}", bits, 0, (1 << bits) - 1, 1 << (bits - 1), correction)
 
 
 WEIGHTS = {
     f.name: f
     for f in (
-        WeightFormat("int4", 4, -8, 7, 0, "none"),
-        WeightFormat("int4_sym", 4, -7, 7, 0, "none"),
-        # q - 8 is the code with its top bit flipped, so unsigned codes run on the signed two-term core, which 11 and 13
-        # would otherwise not fit (three signed digits).
-        WeightFormat("uint4_zero", 4, 0, 15, 8, "zero"),
-        WeightFormat("uint4_min", 4, 0, 15, 8, "min"),
+        *(_signed(bits) for bits in (2, 3, 4, 8)),
+        WeightFormat("int4_sym", 4, -7, 7),
+        *(_unsigned(bits, "zero") for bits in (2, 3, 4, 8)),
+        _unsigned(4, "min"),
+        WeightFormat("e2m1", 4, 0, 15, magnitudes=E2M1, exponent=-1),
     )
 }
 
 
 @dataclass(frozen=True)
 class ActFormat:
-    """An activation code of ``bits`` bits with integer values ``low..high``."""
+    """An activation code of ``bits`` bits: a two's complement integer, or a float of ``exponent_bits``.
+
+    A float is ``significand * 2**shift * 2**exponent``, with the hidden bit in the significand and a shift of
+    ``max(field, 1) - 1``. NaN, and infinities where the format has them (``infinities``; otherwise only the code with
+    all bits set is NaN), are *special*: their significand is 0 for NaN and +-1 for an infinity, their shift 0.
+    """
 
     name: str
     bits: int
-    low: int
-    high: int
+    exponent_bits: int = 0
+    infinities: bool = True
+
+    @property
+    def floating(self) -> bool:
+        return self.exponent_bits > 0
+
+    @property
+    def fraction_bits(self) -> int:
+        return self.bits - 1 - self.exponent_bits
+
+    @property
+    def significand_bits(self) -> int:
+        """Bits of the signed significand; of an integer, all."""
+        return self.fraction_bits + 2 if self.floating else self.bits
+
+    @property
+    def max_shift(self) -> int:
+        return (1 << self.exponent_bits) - (3 if self.infinities else 2) if self.floating else 0
+
+    @property
+    def exponent(self) -> int:
+        """An operand of 1 is worth two to this."""
+        return 2 - (1 << (self.exponent_bits - 1)) - self.fraction_bits if self.floating else 0
+
+    @property
+    def significands(self) -> tuple[int, int]:
+        if self.floating:
+            return -(1 << (self.fraction_bits + 1)) + 1, (1 << (self.fraction_bits + 1)) - 1
+        return -(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
+
+    @property
+    def low(self) -> int:
+        """Smallest operand."""
+        return -self.high if self.floating else self.significands[0]
+
+    @property
+    def high(self) -> int:
+        """Largest operand. (The significand that is a NaN in formats without infinities is counted: it costs nothing.)"""
+        return self.significands[1] << self.max_shift
+
+    @property
+    def codes(self) -> tuple[int, int]:
+        """Smallest and largest code."""
+        return (0, (1 << self.bits) - 1) if self.floating else (self.low, self.high)
+
+    def special(self, codes: Any) -> NDArray[np.bool_]:
+        """Which codes are NaN or infinite."""
+        codes = np.asarray(codes, dtype=np.int64)
+        if not self.floating:
+            return np.zeros(codes.shape, np.bool_)
+        magnitude = codes & ((1 << (self.bits - 1)) - 1)
+        if not self.infinities:
+            return magnitude == (1 << (self.bits - 1)) - 1
+        return (magnitude >> self.fraction_bits) == (1 << self.exponent_bits) - 1
+
+    def parts(self, codes: Any) -> tuple[Int, Int]:
+        """Significand and shift of an array of codes: the operand is ``significand << shift``."""
+        codes = np.asarray(codes, dtype=np.int64)
+        if not self.floating:
+            return codes, np.zeros_like(codes)
+        fraction = codes & ((1 << self.fraction_bits) - 1)
+        field = (codes >> self.fraction_bits) & ((1 << self.exponent_bits) - 1)
+        hidden = (field > 0).astype(np.int64) << self.fraction_bits
+        special = self.special(codes)
+        magnitude = np.where(special, (fraction == 0) & self.infinities, fraction | hidden)
+        shift = np.where(special, 0, np.maximum(field - 1, 0))
+        return np.where(codes >> (self.bits - 1), -magnitude, magnitude), shift
+
+    def operand(self, codes: Any) -> Int:
+        """The operands of an array of codes; of special ones 0 (NaN) or +-1 (infinities)."""
+        significand, shift = self.parts(codes)
+        return significand << shift
 
 
-ACTS = {f.name: f for f in (ActFormat("int8", 8, -128, 127),)}
+ACTS = {
+    f.name: f
+    for f in (
+        ActFormat("int4", 4),
+        ActFormat("int8", 8),
+        ActFormat("int16", 16),
+        ActFormat("fp16", 16, 5),
+        ActFormat("e4m3", 8, 4, infinities=False),
+        ActFormat("e5m2", 8, 5),
+    )
+}
 
 
-FLOATS: dict[str, type[np.floating[Any]]] = {"fp16": np.float16, "fp32": np.float32}
+@dataclass(frozen=True)
+class ScaleFormat:
+    """A floating-point format of weight scales and minima, of outputs too.
+
+    Arrays of a format that NumPy does not have are float32 arrays of its values. ``signed`` and ``subnormal`` are
+    false for E8M0 alone: powers of two, all bits set is NaN. ``exact``: small enough for exact sums over groups.
+    """
+
+    name: str
+    bits: int
+    exponent_bits: int
+    dtype: type[np.floating[Any]] = np.float32
+    infinities: bool = True
+    signed: bool = True
+
+    @property
+    def fraction_bits(self) -> int:
+        return self.bits - self.exponent_bits - self.signed
+
+    @property
+    def bias(self) -> int:
+        return (1 << (self.exponent_bits - 1)) - 1
+
+    @property
+    def exact(self) -> bool:
+        return self.exponent_bits <= 5
+
+    @property
+    def largest(self) -> float:
+        """Largest finite value."""
+        nan = self.signed and not self.infinities and self.bits > 4  # E2M1 has none
+        steps = (1 << (self.fraction_bits + 1)) - (2 if nan else 1)
+        top = (1 << self.exponent_bits) - (1 if self.signed and not self.infinities else 2)
+        return float(steps) * 2.0 ** (top - self.bias - self.fraction_bits)
+
+    def code(self, values: NDArray[np.floating[Any]]) -> Int:
+        """Bit patterns of values of this format."""
+        if self.name in ("fp16", "fp32"):
+            return values.astype(self.dtype).view(f"u{self.bits // 8}").astype(np.int64)
+        bits = values.astype(np.float32).view(np.uint32).astype(np.int64)
+        if self.name == "bf16":
+            return bits >> 16
+        nan = np.isnan(values)
+        if self.name == "e8m0":
+            subnormal = (bits & 0x7FFFFFFF) == 1 << 22
+            return np.where(nan, 255, np.where(subnormal, 0, bits >> 23 & 255))
+        magnitude = np.abs(np.where(nan, 0, values)).astype(np.float64)
+        least = 1 - self.bias
+        exponent = np.where(magnitude == 0, least, np.maximum(np.frexp(magnitude)[1] - 1, least))
+        steps = np.rint(np.ldexp(magnitude, self.fraction_bits - exponent)).astype(np.int64)
+        code = steps + ((exponent + self.bias - 1) << self.fraction_bits)
+        return np.where(nan, 127, code) | np.signbit(values).astype(np.int64) << (self.bits - 1)
+
+    def value(self, codes: Any) -> NDArray[np.float32]:
+        """Inverse of :meth:`code`."""
+        codes = np.asarray(codes, dtype=np.int64)
+        if self.name == "fp32":
+            return codes.astype(np.uint32).view(np.float32)
+        if self.name == "e8m0":
+            return np.where(codes == 255, np.nan, np.ldexp(1.0, codes.astype(np.int32) - 127)).astype(np.float32)
+        if self.name == "bf16":
+            return (codes << 16).astype(np.uint32).view(np.float32)
+        if self.name == "fp16":
+            return codes.astype(np.uint16).view(np.float16).astype(np.float32)
+        significand, shift = ACTS[self.name].parts(codes)
+        finite = np.ldexp(significand.astype(np.float64), (shift + ACTS[self.name].exponent).astype(np.int32))
+        finite = np.copysign(finite, np.where(codes >> (self.bits - 1), -1, 1))
+        return np.where(ACTS[self.name].special(codes), np.nan, finite).astype(np.float32)
+
+    def rounded(self, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """The nearest values of this format, ties to even; what is too large becomes infinite, or NaN without them."""
+        if self.name in ("fp16", "fp32"):
+            with np.errstate(over="ignore"):
+                return values.astype(self.dtype)
+        x = values.astype(np.float64)
+        least = 1 - self.bias if self.signed else -self.bias
+        step = np.ldexp(1.0, np.maximum(np.frexp(np.where(np.isfinite(x), x, 0))[1] - 1, least) - self.fraction_bits)
+        with np.errstate(invalid="ignore"):
+            near = np.rint(x / step) * step
+            beyond = np.copysign(np.inf if self.infinities else np.nan, x)
+            return np.where(np.abs(near) > self.largest, beyond, near).astype(np.float32)
+
+
+FLOATS = {
+    f.name: f
+    for f in (
+        ScaleFormat("fp16", 16, 5, np.float16),
+        ScaleFormat("bf16", 16, 8),
+        ScaleFormat("fp32", 32, 8),
+        ScaleFormat("e4m3", 8, 4, infinities=False),
+        ScaleFormat("e8m0", 8, 8, infinities=False, signed=False),
+    )
+}
 """Formats of weight scales and minima."""
+
+E2M1_FORMAT = ScaleFormat("e2m1", 4, 2, infinities=False)
+
+ACT_FLOATS = {
+    name: FLOATS.get(name) or ScaleFormat(name, f.bits, f.exponent_bits) for name, f in ACTS.items() if f.floating
+}
+"""Floating-point activation formats, for their conversions."""
 
 EXPONENTS = (-16, 15)
 """Range of the exponent of a power-of-two activation scale."""

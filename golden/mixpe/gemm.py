@@ -8,17 +8,31 @@ from numpy.typing import NDArray
 
 from golden import latency
 from golden.mixpe import model, schedule
-from golden.mixpe.formats import ACTS, EXPONENTS, FLOATS, WEIGHTS, ActFormat, WeightFormat, signed_bits, sum_range
+from golden.mixpe.formats import (
+    ACTS,
+    EXPONENTS,
+    FLOATS,
+    WEIGHTS,
+    ActFormat,
+    ScaleFormat,
+    WeightFormat,
+    signed_bits,
+    sum_range,
+)
 from golden.mixpe.job import Gemm
-from golden.mixpe.pe import CORES, PESpec
+from golden.mixpe.pe import CORES, STAGES, PESpec
 from golden.ports import Beats, Field, StatusPort, StreamPort
 from golden.spec import SpecError, UnitSpec, param
+
+
+OUTPUTS = ("fp32", "fp16", "bf16")
 
 
 class MixPESpec(UnitSpec):
     """Mixed-precision GEMM engine: a systolic array of MixPE elements, dequantised once per group.
 
-    Formula     ``A[m,n,g] = sum over k in g of q[k,n]*x[m,k]``, ``S[m,g] = sum over k in g of x[m,k]``, both exact;
+    Formula     ``A[m,n,g] = sum over k in g of q[k,n]*x[m,k]``, ``S[m,g] = sum over k in g of x[m,k]``, both exact, of
+                values of integer codes and of floating-point ones;
                 ``y[m,n] = x_scale[m] * sum over g of scale[g,n]*(A - zero[g,n]*S)``, for ``uint4_min`` of
                 ``scale[g,n]*A + min[g,n]*S``.
     Rounding    ``accumulate=exact``: the sum over groups is an exact integer (grid 2^-24, 2^-40 with power-of-two
@@ -26,7 +40,9 @@ class MixPESpec(UnitSpec):
                 ``accumulate=fp32``: A and S to FP32, then every product and sum rounded to FP32, groups ascending,
                 ``acc = acc + (scale*A + min*S)`` from +0. Always to nearest even, subnormals included. Powers of two
                 are exact factors of A and S and replace the token's scale.
-                NaN and infinity follow IEEE 754; every NaN leaves as 0x7FC00000.
+                Results of another format are rounded once more, from FP32.
+                NaN and infinity follow IEEE 754; every NaN leaves as 0x7FC00000 (0x7E00, 0x7FC0). With zero points or
+                minima a NaN or infinite activation makes the row NaN.
     Handshake   AXI4-Stream. ``act``: one step's R activations; ``wgt``: the same step's C codes; both mark a tile's
                 last step with tlast. ``par``: one beat per group, column c's parameters in lane c. ``scl``: the tokens'
                 scales, one beat per tile (one per group with powers of two). A tile is R x C results over any number of
@@ -42,7 +58,7 @@ class MixPESpec(UnitSpec):
                 longer than ``k_max`` (its results are undefined). Sticky until reset; the streams go on.
     Source      MixPE (arXiv 2411.16158): dequantisation after the group sum, shift-and-add products. The minimum is
                 that of the Q4_1 file format.
-    Not done    code -8 of ``int4_sym`` is outside the contract; no bias, no other output format than FP32.
+    Not done    code -8 of ``int4_sym`` is outside the contract; no bias.
     """
 
     unit: ClassVar[str] = "mixpe"
@@ -55,15 +71,18 @@ class MixPESpec(UnitSpec):
     k_max: int = param(4096, "largest number of steps of a tile; sets the accumulator widths", low=1, high=65536)
     scale: str = param("fp16", "format of weight scales and minima", choices=tuple(FLOATS))
     accumulate: str | None = param(
-        None, "sum over groups: exact (derived where scale is fp16) or fp32", choices=("exact", "fp32")
+        None,
+        "sum over groups: exact (derived for integer activations and scales fp16, e4m3) or fp32",
+        choices=("exact", "fp32"),
     )
-    act_scale: str = param(
-        "token", "activation scale: FP32 per token, or power of two per token and group", choices=("token", "pow2")
+    act_scale: str | None = param(
+        None,
+        "activation scale: FP32 per token (derived for integers), power of two per token and group, or none (for floats)",
+        choices=("token", "pow2", "none"),
     )
+    out: str = param("fp32", "format of the results", choices=OUTPUTS)
     core: str = param("shift_add", "product core", choices=CORES)
-    stages: int = param(
-        1, "register stages from operands to sum: 1 none between, 2 product, 3 terms and product", low=1, high=3
-    )
+    stages: int = param(1, STAGES, low=1, high=3)
     dataflow: str = param("output_stationary", "what stays in the array", choices=("output_stationary",))
     lanes: int | None = param(
         None, "dequantiser lanes; derived: the fewest that drain a group in its own time", low=1, high=schedule.MOST
@@ -74,7 +93,11 @@ class MixPESpec(UnitSpec):
 
     def _derive(self) -> dict[str, Any]:
         options = schedule.grids(self.rows, self.cols)
-        derived: dict[str, Any] = {"accumulate": "exact" if self.scale == "fp16" else "fp32"}
+        floating = self.act_format.floating
+        derived: dict[str, Any] = {
+            "accumulate": "exact" if self.scale_format.exact and not floating else "fp32",
+            "act_scale": "none" if floating else "token",
+        }
         if self.group:
             derived["lanes"] = next(n for n in options if n * self.group >= self.rows * self.cols)
         lanes = self.lanes or derived.get("lanes")
@@ -86,8 +109,18 @@ class MixPESpec(UnitSpec):
     def _check(self) -> None:
         if 0 < self.group < 16:
             raise SpecError(f"group must be 0 or an integer between 16 and 256, not {self.group}")
-        if self.scale == "fp32" and self.accumulate == "exact":
-            raise SpecError("accumulate must be fp32 where scale is fp32, not 'exact'")
+        if self.accumulate == "exact" and not self.scale_format.exact:
+            raise SpecError(f"accumulate must be fp32 where scale is {self.scale}, not 'exact'")
+        if self.act_scale == "pow2" and self.act_format.floating:
+            raise SpecError(f"act_scale must be token or none where act is {self.act}, not 'pow2'")
+        if self.weight_format.correction == "min" and not self.scale_format.signed:
+            raise SpecError(f"scale must have a sign for the minima of {self.weight}, not {self.scale!r}")
+        factor = self.scale_significand_bits if self.accumulate == "exact" else 0
+        if self.corrected_width + factor > 63:
+            raise SpecError(
+                f"group must be shorter for {self.weight}, {self.act} and accumulate {self.accumulate}, "
+                f"not {self.length} steps: their sum would have {self.corrected_width + factor} bits, the most are 63"
+            )
         options = schedule.grids(self.rows, self.cols)
         shape = f"a {self.rows} x {self.cols} array"
         if self.lanes is None:
@@ -116,6 +149,14 @@ class MixPESpec(UnitSpec):
         return ACTS[self.act]
 
     @property
+    def scale_format(self) -> ScaleFormat:
+        return FLOATS[self.scale]
+
+    @property
+    def out_format(self) -> ScaleFormat:
+        return FLOATS[self.out]
+
+    @property
     def length(self) -> int:
         """Steps of the longest group."""
         return min(self.group or self.k_max, self.k_max)
@@ -137,14 +178,35 @@ class MixPESpec(UnitSpec):
         return {"none": f.operands, "zero": (f.low - f.high, f.high - f.low), "min": (f.low, f.high)}[f.correction]
 
     @property
+    def special_width(self) -> int:
+        """Bits that mark a sum as infinite or NaN."""
+        return self.pe.special_width
+
+    @property
     def corrected_width(self) -> int:
-        """Bits of the integer that the scale multiplies: A with the zero point's share taken off, or of codes 0..15."""
+        """Bits of the integer that the scale multiplies: A with the zero point's share taken off, or of unsigned codes."""
         return signed_bits(*sum_range(self._reach, (self.act_format.low, self.act_format.high), self.length))
+
+    @property
+    def sum_exponent(self) -> int:
+        """A group's sum is an integer times two to this."""
+        return self.act_format.exponent + self.weight_format.exponent
+
+    @property
+    def scale_significand_bits(self) -> int:
+        """Bits of the signed significand of a scale."""
+        return self.scale_format.fraction_bits + 2
+
+    @property
+    def scale_shift(self) -> int:
+        """Largest shift of a scale's significand on the grid of the format's smallest number."""
+        return int((1 << self.scale_format.exponent_bits) - (3 if self.scale_format.infinities else 2))
 
     @property
     def grid_exponent(self) -> int:
         """The exact sum over groups is an integer times two to this."""
-        return -24 + (EXPONENTS[0] if self.act_scale == "pow2" else 0)
+        least = 1 - self.scale_format.bias - self.scale_format.fraction_bits
+        return least + self.sum_exponent + (EXPONENTS[0] if self.act_scale == "pow2" else 0)
 
     @property
     def total_width(self) -> int:
@@ -153,7 +215,7 @@ class MixPESpec(UnitSpec):
         per_step = max(abs(v) for v in sum_range(self._reach, (self.act_format.low, self.act_format.high), 1))
         if f.correction == "min":
             per_step += -self.act_format.low
-        largest = 2047 << 29  # 65504 on the grid of 2**-24
+        largest = ((1 << (self.scale_format.fraction_bits + 1)) - 1) << self.scale_shift
         if self.act_scale == "pow2":
             largest <<= EXPONENTS[1] - EXPONENTS[0]
         return signed_bits(-largest * per_step * self.k_max, largest * per_step * self.k_max)
@@ -178,8 +240,9 @@ class MixPESpec(UnitSpec):
     def timing(self) -> schedule.Timing:
         """A lane reads a sum in two cycles (row, lane), dequantises, and multiplies by the token's scale."""
         scaled = latency.MULTIPLY if self.act_scale == "token" else 0
+        converted = 0 if self.out == "fp32" else latency.CONVERT
         recurrence = 2 if self.accumulate == "exact" else latency.ADD + 2
-        lane_depth = 2 + self.dequant_latency + scaled
+        lane_depth = 2 + self.dequant_latency + scaled + converted
         assert self.words
         return schedule.Timing(self.grid, self.stages, lane_depth, recurrence, self.words)
 
@@ -212,18 +275,20 @@ class MixPESpec(UnitSpec):
     @property
     def ports(self) -> tuple[StreamPort, ...]:
         f, x = self.weight_format, self.act_format
-        bits = FLOATS[self.scale]().itemsize * 8
+        bits = self.scale_format.bits
         par = [Field("scale", bits, self.scale)]
         if f.correction == "zero":
             par.append(Field("zero", f.bits, f.code_format))
         elif f.correction == "min":
             par.append(Field("min", bits, self.scale))
-        if self.act_scale == "token":
-            scl, doc = Field("scale", 32, "fp32"), "the tokens' scales; one beat per tile"
-        else:
+        if self.act_scale == "pow2":
             scl, doc = Field("exponent", 5, "int5"), "exponents of the tokens' powers of two; one beat per group"
+        else:
+            scl, doc = Field("scale", 32, "fp32"), "the tokens' scales; one beat per tile"
+        scales = () if self.act_scale == "none" else (StreamPort("scl", "in", self.rows, (scl,), "", doc),)
         assert self.words
         beats = self.rows * self.cols // self.words
+        result = Field("y", self.out_format.bits, self.out)
         return (
             StreamPort(
                 "act",
@@ -242,10 +307,8 @@ class MixPESpec(UnitSpec):
                 "one step's weight codes; K beats per tile",
             ),
             StreamPort("par", "in", self.cols, tuple(par), "", "the columns' parameters; one beat per group"),
-            StreamPort("scl", "in", self.rows, (scl,), "", doc),
-            StreamPort(
-                "o", "out", self.words, (Field("y", 32, "fp32"),), "tile", f"results, row-major; {beats} beats per tile"
-            ),
+            *scales,
+            StreamPort("o", "out", self.words, (result,), "tile", f"results, row-major; {beats} beats per tile"),
         )
 
     @property
@@ -254,11 +317,13 @@ class MixPESpec(UnitSpec):
 
     def inputs(self, job: Gemm) -> dict[str, Beats]:
         model.check(self, job)
-        act, wgt, par, scl, _ = self.ports
+        act, wgt, par, *scl, _ = self.ports
         k = job.shape[1]
         last = np.arange(k) == k - 1
-        scale, extra = _bits(job.scale), None if job.extra is None else _bits(job.extra)
-        beats: dict[str, list[Beats]] = {"act": [], "wgt": [], "par": [], "scl": []}
+        scale, extra = self.scale_format.code(job.scale), job.extra
+        if extra is not None and self.weight_format.correction == "min":
+            extra = self.scale_format.code(extra)
+        beats: dict[str, list[Beats]] = {p.name: [] for p in (act, wgt, par, *scl)}
         for m, n in _tiles(self, job):
             beats["act"].append(act.pack(x=_pad(job.x[m].T, self.rows), last=last))
             beats["wgt"].append(wgt.pack(q=_pad(job.w[:, n], self.cols), last=last))
@@ -266,8 +331,10 @@ class MixPESpec(UnitSpec):
             if extra is not None:
                 fields[par.fields[1].name] = _pad(extra[:, n], self.cols)
             beats["par"].append(par.pack(**fields))
-            tokens = _bits(job.x_scale[m]).reshape(len(job.x[m]), -1).T
-            beats["scl"].append(scl.pack(**{scl.fields[0].name: _pad(tokens, self.rows)}))
+            for port in scl:
+                assert job.x_scale is not None
+                tokens = _bits(job.x_scale[m]).reshape(len(job.x[m]), -1).T
+                beats["scl"].append(port.pack(**{port.fields[0].name: _pad(tokens, self.rows)}))
         return {name: Beats.concatenate(parts) for name, parts in beats.items()}
 
     def outputs(self, job: Gemm, result: NDArray[np.float32]) -> dict[str, Beats]:
@@ -277,13 +344,13 @@ class MixPESpec(UnitSpec):
         parts = []
         for m, n in _tiles(self, job):
             tile = _edge_pad(edge[m.start : m.stop + 1, n.start : n.stop + 1], self.rows, self.cols)
-            parts.append(port.pack(y=tile.view(np.uint32).reshape(t.beats, t.words), last=last))
+            parts.append(port.pack(y=self.out_format.code(tile).reshape(t.beats, t.words), last=last))
         return {"o": Beats.concatenate(parts)}
 
     def result(self, job: Gemm, outputs: Mapping[str, Beats]) -> NDArray[np.float32]:
-        words = self.ports[-1].unpack(outputs["o"])["y"].astype(np.uint32).view(np.float32)
+        words = self.out_format.value(self.ports[-1].unpack(outputs["o"])["y"])
         tiles = words.reshape(-1, self.rows, self.cols)
-        y = np.empty((job.shape[0], job.shape[2]), dtype=np.float32)
+        y = np.empty((job.shape[0], job.shape[2]), dtype=words.dtype)
         for tile, (m, n) in zip(tiles, _tiles(self, job), strict=True):
             out = y[m, n]
             out[...] = tile[: out.shape[0], : out.shape[1]]

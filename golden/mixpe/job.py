@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 class Gemm:
     """A job of ``mixpe``: ``y[M, N]`` from activations ``x[M, K]`` and weight codes ``w[K, N]``.
 
-    x        int, ``[M, K]``: activation codes.
+    x        int, ``[M, K]``: activation codes (bit patterns of floats).
     w        int, ``[K, N]``: weight codes.
-    scale    float16 or float32, ``[groups, N]``: weight scales.
+    scale    ``[groups, N]``: weight scales, float16 for fp16, float32 for all other formats.
     extra    zero points (int) or minima (as ``scale``), ``[groups, N]``; ``None`` where the weight format has none.
-    x_scale  float32 ``[M]`` per token, or int ``[M, groups]``: exponents of powers of two per token and group.
+    x_scale  float32 ``[M]`` per token, or int ``[M, groups]``: exponents of powers of two per token and group; ``None``
+             where activations have no scale.
     """
 
     x: NDArray[np.integer[Any]]
     w: NDArray[np.integer[Any]]
     scale: NDArray[np.floating[Any]]
-    x_scale: NDArray[Any]
+    x_scale: NDArray[Any] | None = None
     extra: NDArray[Any] | None = None
 
     @property

@@ -1,8 +1,9 @@
 """Bit-level functions."""
 
+from collections.abc import Iterable
 from functools import reduce
 
-from amaranth.hdl import Array, C, Cat, Mux, Value
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value
 
 
 def index_bits(n: int) -> int:
@@ -29,6 +30,11 @@ def choose(words: Value, width: int, index: Value) -> Value:
     return Array(words.word_select(n, width) for n in range(len(words) // width))[index]
 
 
+def lookup(table: Iterable[int], width: int, index: Value) -> Value:
+    """Entry ``index`` of a table of constants, as bits."""
+    return Cat(Array(C(value & ((1 << width) - 1), width) for value in table)[index])
+
+
 def leading_one(value: Value) -> Value:
     """Position of the highest set bit (0 where none is set): a tree of two-way choices."""
     position, _ = _leading(value)
@@ -48,19 +54,26 @@ def _leading(value: Value) -> tuple[Value, Value]:
     return Cat(Mux(high_any, padded, below), high_any), high_any | low_any
 
 
-def shift_left(value: Value, amount: Value) -> Value:
+def named(m: Module, value: Value, name: str) -> Value:
+    """``value`` as a wire. An expression is copied wherever it is used: what is used more than once wants a name."""
+    wire = Signal(value.shape(), name=name)
+    m.d.comb += wire.eq(value)
+    return wire
+
+
+def shift_left(m: Module, value: Value, amount: Value, name: str) -> Value:
     """``value << amount`` in the value's width."""
     for i, bit in enumerate(amount):
         step = min(1 << i, len(value))
-        value = Mux(bit, Cat(C(0, step), value)[: len(value)], value)
+        value = named(m, Mux(bit, Cat(C(0, step), value)[: len(value)], value), f"{name}_{i}")
     return value
 
 
-def shift_right_jam(value: Value, amount: Value) -> Value:
+def shift_right_jam(m: Module, value: Value, amount: Value, name: str) -> Value:
     """``value >> amount`` with all bits that fall out ORed into the lowest bit."""
     for i, bit in enumerate(amount):
         step = min(1 << i, len(value))
         lost = value[:step].any()
         moved = Cat(value[step:], C(0, step))
-        value = Mux(bit, moved | lost, value)
+        value = named(m, Mux(bit, moved | lost, value)[: len(value)], f"{name}_{i}")
     return value

@@ -10,15 +10,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden import latency
+from golden.mixpe.formats import FLOATS
 from hdl.arith.bits import leading_one, shift_right_jam
 from hdl.arith.delay import delay
 from hdl.shared import Shared
 
 FINITE, INFINITE, NAN = 0, 1, 2
 """What a value is, two bits."""
-
-FORMATS = {"fp16": (5, 10), "fp32": (8, 23)}
-"""Exponent and fraction bits."""
 
 
 class Unpacked(NamedTuple):
@@ -32,10 +30,15 @@ class Unpacked(NamedTuple):
 
 def unpack(bits: Value, fmt: str) -> Unpacked:
     """Fields of a float; ``exponent`` is the biased one, 1 for subnormals."""
-    e_bits, f_bits = FORMATS[fmt]
-    fraction, field = bits[:f_bits], bits[f_bits : f_bits + e_bits]
-    normal, special = field.any(), field.all()
-    kind = Mux(special, Mux(fraction.any(), NAN, INFINITE), FINITE)
+    f = FLOATS[fmt]
+    fraction, field = bits[: f.fraction_bits], bits[f.fraction_bits : f.fraction_bits + f.exponent_bits]
+    if not f.signed:  # a power of two: no sign, no fraction, no zero
+        return Unpacked(C(0, 1), C(1, 1), field, Mux(field.all(), C(NAN, 2), C(FINITE, 2)))
+    normal = field.any()
+    if f.infinities:
+        kind = Mux(field.all(), Mux(fraction.any(), C(NAN, 2), C(INFINITE, 2)), C(FINITE, 2))
+    else:
+        kind = Mux(bits[:-1].all(), C(NAN, 2), C(FINITE, 2))
     return Unpacked(bits[-1], Cat(fraction, normal), Cat(field[0] | ~normal, field[1:]), kind)
 
 
@@ -120,6 +123,53 @@ class Round(wiring.Component):
         return m
 
 
+class Convert(wiring.Component):
+    """FP32 to a narrower IEEE format, rounded once, subnormals included; what is too large becomes infinite.
+
+    Latency     ``latency`` = 2 cycles: shift what will be subnormal, round.
+    """
+
+    kind = "convert"
+    latency = latency.CONVERT
+
+    def __init__(self, fmt: str):
+        self.fmt = fmt
+        super().__init__({"i": In(32), "o": Out(FLOATS[fmt].bits)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        f = FLOATS[self.fmt]
+        x = unpack(self.i, "fp32")
+
+        # cycle 1: the exponent field here, and what is below its smallest shifted down
+        field = Signal(signed(10))
+        down = Signal(range(32))
+        m.d.comb += field.eq(x.exponent - (127 - f.bias))
+        with m.If(field < -23):
+            m.d.comb += down.eq(25)
+        with m.Elif(field < 1):
+            m.d.comb += down.eq(1 - field)
+        significand = delay(m, shift_right_jam(m, Cat(C(0, 1), x.significand), down, "down_by"), 1, "significand")
+        # the hidden bit adds the last 1 to the field; beyond all fields there is but infinity
+        most = (1 << f.exponent_bits) - 1
+        below = Mux(field < 1, C(0, f.exponent_bits), Mux(field > most, C(most - 1, f.exponent_bits), field - 1))
+        below = delay(m, below[: f.exponent_bits], 1, "below")
+        kind = delay(m, x.kind, 1, "kind")
+        negative = delay(m, x.negative, 1, "negative")
+
+        # cycle 2: round
+        cut = 24 - f.fraction_bits
+        kept, guard, sticky = significand[cut:], significand[cut - 1], significand[: cut - 1].any()
+        packed = (Cat(C(0, f.fraction_bits), below) + kept + (guard & (sticky | kept[0])))[: f.bits - 1]
+        infinity = most << f.fraction_bits
+        quiet = infinity | 1 << (f.fraction_bits - 1)
+        finite = Mux(packed[f.fraction_bits :].all(), C(infinity, f.bits - 1), packed)
+        special = Mux(kind == NAN, C(quiet, f.bits - 1), C(infinity, f.bits - 1))
+        magnitude = Mux(kind == FINITE, finite, special)
+        m.d.comb += self.o.eq(delay(m, Cat(magnitude, negative & (kind != NAN)), 1, "result"))
+        return m
+
+
 class Multiply(wiring.Component):
     """FP32 product of a float of format ``fmt`` and an FP32 number, rounded once.
 
@@ -131,16 +181,16 @@ class Multiply(wiring.Component):
 
     def __init__(self, fmt: str):
         self.fmt = fmt
-        super().__init__({"a": In(1 + sum(FORMATS[fmt])), "b": In(32), "o": Out(32)})
+        super().__init__({"a": In(FLOATS[fmt].bits), "b": In(32), "o": Out(32)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         a, b = unpack(self.a, self.fmt), unpack(self.b, "fp32")
         # exponent of the product's lowest bit: both biased exponents less both biases and fraction lengths
-        e_bits, f_bits = FORMATS[self.fmt]
-        less = (1 << (e_bits - 1)) - 1 + f_bits + 127 + 23
+        f = FLOATS[self.fmt]
+        less = f.bias + f.fraction_bits + 127 + 23
         width = len(a.significand) + 24
-        m.submodules.round = rounded = Shared(Round, width, 2 - less, (1 << e_bits) + 255 - less)
+        m.submodules.round = rounded = Shared(Round, width, f.signed + 1 - less, (1 << f.exponent_bits) + 255 - less)
         zero = ~a.significand.any() | ~b.significand.any()
         infinite = (a.kind == INFINITE) | (b.kind == INFINITE)
         exponent = Signal.like(rounded.exponent)
@@ -191,7 +241,7 @@ class Add(wiring.Component):
         both = delay(m, large.negative & small.negative, 3, "both")
 
         # cycle 2: three bits below the lowest keep what rounding needs to know of the smaller one
-        aligned = delay(m, shift_right_jam(Cat(C(0, 3), low), distance), 1, "aligned")
+        aligned = delay(m, shift_right_jam(m, Cat(C(0, 3), low), distance, "down_by"), 1, "aligned")
         wide = delay(m, Cat(C(0, 3), big), 1, "wide")
 
         # cycle 3: the difference cannot be negative; an exact zero is +0 unless both operands are negative

@@ -7,7 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
-from hdl.mixpe.cores import CORES
+from hdl.mixpe.cores import product_core
+from hdl.mixpe.operands import operand_width
 from hdl.mixpe.row import Row, needs_row_sum
 from hdl.mixpe.skew import Skew
 from hdl.shared import Shared, prototype
@@ -21,7 +22,7 @@ class Array(wiring.Component):
 
     Members
     -------
-    x : rows activations; w : cols decoded weights; last : the step ends a group;
+    x : the rows' operands; w : cols decoded weights; last : the step ends a group;
     column : for each row and segment, which column to read; a, s : per row and segment, one cycle later, that
     element's sum and the row's sum of activations.
     """
@@ -32,8 +33,8 @@ class Array(wiring.Component):
         self.spec = spec
         row = prototype(Row, (spec,))
         members: dict[str, Any] = {
-            "x": In(spec.rows * spec.act_format.bits),
-            "w": In(spec.cols * CORES[spec.core].width),
+            "x": In(spec.rows * operand_width(spec.act_format)),
+            "w": In(spec.cols * product_core(spec.pe).width),
             "last": In(1),
             "column": In(spec.rows * len(row.column)),
             "a": Out(spec.rows * len(row.a)),
@@ -45,9 +46,9 @@ class Array(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
-        bits = spec.act_format.bits
+        bits = operand_width(spec.act_format)
         m.submodules.skew_act = skew_act = Shared(Skew, spec.rows, bits + 1)
-        m.submodules.skew_wgt = skew_wgt = Shared(Skew, spec.cols, CORES[spec.core].width)
+        m.submodules.skew_wgt = skew_wgt = Shared(Skew, spec.cols, product_core(spec.pe).width)
         steps = [Cat(self.x.word_select(r, bits), self.last) for r in range(spec.rows)]
         m.d.comb += [skew_act.i.eq(Cat(steps)), skew_wgt.i.eq(self.w)]
 

@@ -1,104 +1,134 @@
-"""Product cores: three ways to multiply an activation by a four-bit signed operand, behind one interface.
+"""Product cores: four ways to multiply by a low-bit signed operand, behind one interface.
 
 A core is split where the array is: ``decode`` runs once per weight lane at the edge of the array, and what it returns
 travels down the column in place of the code; ``terms`` runs in every processing element and returns signed addends
-whose sum is the product, so that the element may put a register after the terms, after their sum, or nowhere.
+whose sum is the product, so that the element may put a register after the terms, after their sum, or nowhere. For an
+operand of four bits::
 
     core        decoded bits   terms in the element
     shift_add   4              (w0*x + w1*x<<1) + (w2*x - w3*x<<1)<<2      (the paper's)
     booth       6              d0*x + d1*x<<2, digits d in {-2..2}         (radix-4 signed digits)
+    two_term    6              +-x<<{none,1,2,3} +- x<<{none,0,1,2}        (INT4 and E2M1)
     multiply    4              w*x                                         (whatever synthesis makes of it)
 """
 
-from amaranth.hdl import C, Cat, Value, signed
+from amaranth.hdl import C, Cat, Value
 
-from hdl.arith.bits import extend
+from golden.mixpe.pe import TWO_TERM_OPERANDS, PESpec
+from hdl.arith.bits import choose, extend, lookup
 
 
 class Core:
-    """``width``: bits of a decoded weight."""
+    """A core for operands of ``bits`` bits; ``width``: bits of a decoded one."""
 
-    width: int
+    def __init__(self, bits: int):
+        self.bits = bits
+        self.width = bits
 
-    @staticmethod
-    def decode(w: Value) -> Value:
-        """What travels down the column in place of the signed four-bit operand ``w``."""
-        raise NotImplementedError
+    def decode(self, w: Value) -> Value:
+        """What travels down the column in place of the signed operand ``w``."""
+        return w.as_unsigned()
 
-    @staticmethod
-    def terms(x: Value, w: Value) -> list[Value]:
+    def terms(self, x: Value, w: Value) -> list[Value]:
         """Signed addends of the product of the activation ``x`` and the decoded weight ``w``."""
         raise NotImplementedError
 
 
 class ShiftAdd(Core):
-    """``w = -8*w3 + 4*w2 + 2*w1 + w0``: four gated, shifted copies of x, added in pairs of equal width."""
+    """``w = -2^(n-1)*w[n-1] + ... + 2*w1 + w0``: gated, shifted copies of x, added in pairs of equal width."""
 
-    width = 4
-
-    @staticmethod
-    def decode(w: Value) -> Value:
-        return w.as_unsigned()
-
-    @staticmethod
-    def terms(x: Value, w: Value) -> list[Value]:
+    def terms(self, x: Value, w: Value) -> list[Value]:
         wide = len(x) + 2
         x = extend(x, wide)
-        w0, w1, w2, w3 = (x & bit.replicate(wide) for bit in w)
-        low, high = (w0 + (w1 << 1))[:wide], (w2 - (w3 << 1))[:wide]
-        return [low.as_signed(), Cat(C(0, 2), high).as_signed()]
+        gated = [x & bit.replicate(wide) for bit in w]
+        terms = []
+        for at in range(0, self.bits, 2):
+            pair = gated[at]
+            if at + 2 == self.bits:  # the sign bit's share is taken off
+                pair = (pair - (gated[at + 1] << 1))[:wide]
+            elif at + 1 == self.bits:
+                pair = (-pair)[:wide]
+            else:
+                pair = (pair + (gated[at + 1] << 1))[:wide]
+            terms.append(Cat(C(0, at), pair).as_signed())
+        return terms
 
 
 class Booth(Core):
-    """``w = d0 + 4*d1`` with ``d0 = w0 - 2*w1`` and ``d1 = w1 + w2 - 2*w3``; each digit as (negative, one, two)."""
+    """``w = d0 + 4*d1 + ...`` with ``d[i] = w[2i-1] + w[2i] - 2*w[2i+1]``; each digit as (negative, one, two)."""
 
-    width = 6
+    def __init__(self, bits: int):
+        super().__init__(bits)
+        self.digits = (bits + 1) // 2
+        self.width = 3 * self.digits
 
-    @staticmethod
-    def decode(w: Value) -> Value:
-        w0, w1, w2, w3 = w
-        d0 = Cat(w1, w0, w1 & ~w0)
-        d1 = Cat(w3 & ~(w2 & w1), w1 ^ w2, (w3 & ~w2 & ~w1) | (~w3 & w2 & w1))
-        return Cat(d0, d1)
+    def decode(self, w: Value) -> Value:
+        bits = Cat(C(0, 1), extend(w, 2 * self.digits))  # below the lowest bit stands a zero
+        digits = []
+        for i in range(self.digits):
+            below, low, high = bits[2 * i : 2 * i + 3]
+            two = (high & ~low & ~below) | (~high & low & below)
+            digits.append(Cat(high & ~(low & below), low ^ below, two))
+        return Cat(digits)
 
-    @staticmethod
-    def terms(x: Value, w: Value) -> list[Value]:
+    def terms(self, x: Value, w: Value) -> list[Value]:
         wide = len(x) + 1
-        flipped = []
-        for negative, one, two in (w[:3], w[3:]):
+        terms = []
+        carry = C(0, 0)
+        for i in range(self.digits):
+            negative, one, two = w[3 * i : 3 * i + 3]
             multiple = (extend(x, wide) & one.replicate(wide)) | (Cat(C(0, 1), x) & two.replicate(wide))
-            flipped.append(multiple ^ negative.replicate(wide))
-        # -t = ~t + 1: the low digit's 1 takes a free place below the high digit, the high digit's is a carry in
-        return [
-            flipped[0].as_signed(),
-            Cat(w[0], C(0, 1), flipped[1]).as_signed(),
-            Cat(C(0, 2), w[3], C(0, 1)).as_signed(),
-        ]
+            # -t = ~t + 1, and the 1 takes the free place below the next digit's term
+            flipped = multiple ^ negative.replicate(wide)
+            terms.append(Cat(C(0, max(0, 2 * i - 2)), carry, flipped).as_signed())
+            carry = Cat(negative, C(0, 1))
+        return [*terms, Cat(C(0, 2 * self.digits - 2), carry).as_signed()]
+
+
+class TwoTerm(Core):
+    """``w = a + b``, a out of 0, +-2, +-4, +-8 and b out of 0, +-1, +-2, +-4; each as (negative, which of the four)."""
+
+    def __init__(self, bits: int):
+        super().__init__(bits)
+        self.width = 6
+
+    @staticmethod
+    def split(w: int) -> tuple[int, int]:
+        """a and b, or 0 and 0 where there are none."""
+        pairs = [(a, b) for b in (0, 1, 2, 4, -1, -2, -4) for a in (0, 2, 4, 8, -2, -4, -8) if a + b == w]
+        return pairs[0] if pairs and w in TWO_TERM_OPERANDS else (0, 0)
+
+    def decode(self, w: Value) -> Value:
+        def coded(value: int, powers: tuple[int, ...]) -> int:
+            return (value < 0) | powers.index(abs(value)) << 1
+
+        def both(code: int) -> int:
+            a, b = self.split(code - (code >> (self.bits - 1) << self.bits))
+            return coded(b, (0, 1, 2, 4)) | coded(a, (0, 2, 4, 8)) << 3
+
+        return lookup((both(code) for code in range(1 << self.bits)), self.width, w.as_unsigned())
+
+    def terms(self, x: Value, w: Value) -> list[Value]:
+        def flipped(code: Value, lowest: int) -> Value:
+            wide = len(x) + lowest + 2
+            multiples = [C(0, wide), *(extend(Cat(C(0, lowest + i), x).as_signed(), wide) for i in range(3))]
+            return choose(Cat(multiples), wide, code[1:]) ^ code[0].replicate(wide)
+
+        # -b = ~b + 1, and the 1 takes the place of a's lowest bit; that bit and its own 1 make a carry into the next
+        b, a = flipped(w[:3], 0), flipped(w[3:], 1)
+        return [b.as_signed(), Cat(w[0], a[1:]).as_signed(), Cat(C(0, 1), w[3], C(0, 1)).as_signed()]
 
 
 class Multiply(Core):
     """The operator ``*``: the baseline that synthesis is free to build as it likes."""
 
-    width = 4
-
-    @staticmethod
-    def decode(w: Value) -> Value:
-        return w.as_unsigned()
-
-    @staticmethod
-    def terms(x: Value, w: Value) -> list[Value]:
+    def terms(self, x: Value, w: Value) -> list[Value]:
         return [x * w.as_signed()]
 
 
-CORES: dict[str, type[Core]] = {"shift_add": ShiftAdd, "booth": Booth, "multiply": Multiply}
+CORES: dict[str, type[Core]] = {"shift_add": ShiftAdd, "booth": Booth, "two_term": TwoTerm, "multiply": Multiply}
 
 
-def operand(code: Value, offset: int) -> Value:
-    """The signed four-bit operand of a code: ``code - 8`` is the code with its top bit flipped."""
-    flipped = Cat(code[:-1], ~code[-1]) if offset else code
-    return Value.cast(flipped).as_signed()
-
-
-def product_shape(act_bits: int) -> signed:
-    """Shape that holds every product exactly."""
-    return signed(act_bits + 4)
+def product_core(spec: PESpec) -> Core:
+    """The core of ``spec``, for the operands of its weight format."""
+    return CORES[spec.core](spec.weight_format.operand_bits)

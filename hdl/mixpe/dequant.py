@@ -16,7 +16,7 @@ from golden.mixpe.formats import EXPONENTS
 from golden.mixpe.gemm import MixPESpec
 from hdl.arith.bits import add_modulo, extend, index_bits, shift_left
 from hdl.arith.delay import delay
-from hdl.arith.floats import FINITE, FORMATS, INFINITE, NAN, Add, Multiply, Round, unpack
+from hdl.arith.floats import FINITE, INFINITE, NAN, Add, Multiply, Round, unpack
 from hdl.shared import Shared
 
 
@@ -25,7 +25,8 @@ class Dequantiser(wiring.Component):
 
     Members
     -------
-    a : group sum of operands; s : group sum of activations; par : the column's parameters, scale low;
+    a : group sum of operands; s : group sum of activations, both with their marks above; par : the column's
+    parameters, scale low;
     up : exponent of the activation's power of two, from the smallest; valid, first, slot : which running sum, and
     whether it starts here; o : the running sum so far, FP32, ``spec.dequant_latency`` cycles later.
     """
@@ -35,8 +36,8 @@ class Dequantiser(wiring.Component):
         self.correction = spec.weight_format.correction
         super().__init__(
             {
-                "a": In(signed(spec.pe.sum_width)),
-                "s": In(signed(spec.row_sum_width)),
+                "a": In(spec.pe.sum_width + spec.special_width),
+                "s": In(spec.row_sum_width + spec.special_width),
                 "par": In(spec.port("par").lane_width),
                 "up": In(5),
                 "valid": In(1),
@@ -46,27 +47,39 @@ class Dequantiser(wiring.Component):
             }
         )
 
-    def _factors(self, m: Module) -> list[tuple[Value, Value]]:
-        """Cycle 1: (float parameter, integer that it multiplies), for the scale and, if there is one, the minimum."""
-        scale, extra = self.par[: self._float_bits], self.par[self._float_bits :]
+    def _factors(self, m: Module) -> list[tuple[Value, Value, Value]]:
+        """Cycle 1: (float parameter, integer that it multiplies, the integer's special), for the scale and, if there is
+        one, the minimum."""
+        spec = self.spec
+        float_bits, offset_bits = spec.scale_format.bits, spec.weight_format.bits - 1
+        scale, extra = self.par[:float_bits], self.par[float_bits:]
+        a, s = self.a[: spec.pe.sum_width].as_signed(), self.s[: spec.row_sum_width].as_signed()
         corrected = Signal(signed(self.spec.corrected_width), reset_less=True)
         if self.correction == "none":
-            m.d.sync += corrected.eq(self.a)
+            m.d.sync += corrected.eq(a)
         elif self.correction == "zero":
-            # sum (q - z)x = sum (q - 8)x - (z - 8) sum x, and z - 8 is z with its top bit flipped
+            # of four bits: sum (q - z)x = sum (q - 8)x - (z - 8) sum x, and z - 8 is z with its top bit flipped
             shifted_zero = Cat(extra[:-1], ~extra[-1]).as_signed()
-            m.d.sync += corrected.eq(self.a - shifted_zero * self.s)
+            m.d.sync += corrected.eq(a - shifted_zero * s)
         else:
-            # sum qx = sum (q - 8)x + 8 sum x
-            m.d.sync += corrected.eq(self.a + (self.s << 3))
-        factors = [(delay(m, scale, 1, "scale"), corrected)]
+            # of four bits: sum qx = sum (q - 8)x + 8 sum x
+            m.d.sync += corrected.eq(a + (s << offset_bits))
+        special = self._special(m)
+        factors = [(delay(m, scale, 1, "scale"), corrected, special)]
         if self.correction == "min":
-            factors.append((delay(m, extra, 1, "minimum"), delay(m, self.s, 1, "row_sum")))
+            factors.append((delay(m, extra, 1, "minimum"), delay(m, s, 1, "row_sum"), special))
         return factors
 
-    @property
-    def _float_bits(self) -> int:
-        return 1 + sum(FORMATS[self.spec.scale])
+    def _special(self, m: Module) -> Value:
+        """Cycle 1: kind (two bits) and sign of the group's sum where it is not finite; nothing for integers."""
+        if not self.spec.special_width:
+            return C(FINITE, 3)
+        if self.correction != "none":
+            # the zero point and the minimum multiply the same infinities by other factors: the sum is NaN
+            return delay(m, Mux(self.s[-2:].any(), C(NAN, 3), C(FINITE, 3)), 1, "special_sum")
+        up, down = self.a[-2:]
+        kind = Mux(up & down, C(NAN, 2), Mux(up | down, C(INFINITE, 2), C(FINITE, 2)))
+        return delay(m, Cat(kind, down), 1, "special_sum")
 
     def _memory(self, m: Module, width: int, read_slot: Value, write_slot: Value, write: Value, value: Value) -> Value:
         """Running sums: the word of ``read_slot`` as it stands, and a write at the end of the cycle."""
@@ -99,8 +112,8 @@ class ExactDequantiser(Dequantiser):
         m = Module()
         spec = self.spec
         terms, kinds = [], []
-        for n, (scale, integer) in enumerate(self._factors(m)):
-            term, special = self._term(m, scale, integer, f"term_{n}")
+        for n, (scale, integer, beyond) in enumerate(self._factors(m)):
+            term, special = self._term(m, scale, integer, beyond, f"term_{n}")
             terms.append(term)
             kinds.append(special)
 
@@ -138,21 +151,23 @@ class ExactDequantiser(Dequantiser):
         ]
         return m
 
-    def _term(self, m: Module, scale: Value, integer: Value, name: str) -> tuple[Value, Value]:
-        """Cycles 2 and 3: FP16 times integer on the grid, and the special value that it stands for."""
-        f = unpack(scale, "fp16")
+    def _term(self, m: Module, scale: Value, integer: Value, beyond: Value, name: str) -> tuple[Value, Value]:
+        """Cycles 2 and 3: float times integer on the grid, and the special value that it stands for."""
+        f = unpack(scale, self.spec.scale)
         # the grid is that of the smallest power of two, so every shift is to the left
-        up = Signal(range(30 + EXPONENTS[1] - EXPONENTS[0]), name=f"{name}_up")
+        powers = EXPONENTS[1] - EXPONENTS[0] if self.spec.act_scale == "pow2" else 0
+        up = Signal(range(self.spec.scale_shift + 1 + powers), name=f"{name}_up")
         m.d.comb += up.eq(f.exponent - 1)
         if self.spec.act_scale == "pow2":
             m.d.comb += up.eq(f.exponent - 1 + delay(m, self.up, 1, f"{name}_x_up"))
         finite = f.kind == FINITE
         factor = Mux(f.negative, -f.significand, f.significand)
         product = delay(m, Mux(finite, factor, 0) * integer, 1, f"{name}_product")
-        nan = (f.kind == NAN) | ((f.kind == INFINITE) & ~integer.any())
-        special = delay(m, Cat(Mux(nan, C(NAN, 2), f.kind), f.negative ^ integer[-1]), 2, f"{name}_special")
+        special = _times(f.kind, ~f.significand.any(), f.negative, beyond, integer)
+        special = delay(m, special, 2, f"{name}_special")
 
-        shifted = shift_left(extend(product, self.spec.total_width), delay(m, up, 1, f"{name}_shift"))
+        wide = extend(product, self.spec.total_width)
+        shifted = shift_left(m, wide, delay(m, up, 1, f"{name}_shift"), f"{name}_up_by")
         return delay(m, shifted.as_signed(), 1, f"{name}_shifted"), special
 
 
@@ -169,7 +184,7 @@ class Fp32Dequantiser(Dequantiser):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        products = [self._product(m, p, i, f"factor_{n}") for n, (p, i) in enumerate(self._factors(m))]
+        products = [self._product(m, *factor, f"factor_{n}") for n, factor in enumerate(self._factors(m))]
         at = 2 + latency.ROUND + latency.MULTIPLY
         term = products[0]
         if len(products) == 2:
@@ -189,23 +204,39 @@ class Fp32Dequantiser(Dequantiser):
         ]
         return m
 
-    def _product(self, m: Module, parameter: Value, integer: Value, name: str) -> Value:
+    def _product(self, m: Module, parameter: Value, integer: Value, beyond: Value, name: str) -> Value:
+        unit = self.spec.sum_exponent
         low, high = EXPONENTS if self.spec.act_scale == "pow2" else (0, 0)
+        low, high = low + unit, high + unit
         m.submodules[f"{name}_round"] = rounded = Shared(Round, len(integer), low, high)
         m.submodules[f"{name}_multiply"] = multiply = Shared(Multiply, self.spec.scale)
         negative = integer[-1]
         magnitude = Mux(negative, (~integer + 1)[: len(integer)], integer)[: len(integer)]
+        kind, sign = beyond[:2], beyond[2]
         m.d.comb += [
             rounded.magnitude.eq(delay(m, magnitude, 1, f"{name}_magnitude")),
-            rounded.negative.eq(delay(m, negative, 1, f"{name}_negative")),
+            rounded.negative.eq(delay(m, Mux(kind == FINITE, negative, sign), 1, f"{name}_negative")),
+            rounded.special.eq(delay(m, kind, 1, f"{name}_kind") if self.spec.special_width else FINITE),
+            rounded.exponent.eq(unit),
         ]
         if self.spec.act_scale == "pow2":
-            m.d.comb += rounded.exponent.eq(delay(m, self.up, 2, f"{name}_up") + EXPONENTS[0])
+            m.d.comb += rounded.exponent.eq(delay(m, self.up, 2, f"{name}_up") + low)
         m.d.comb += [
             multiply.a.eq(delay(m, parameter, 1 + latency.ROUND, f"{name}_parameter")),
             multiply.b.eq(rounded.o),
         ]
         return multiply.o
+
+
+def _times(kind: Value, zero: Value, negative: Value, beyond: Value, integer: Value) -> Value:
+    """Kind and sign of a float times an integer, which ``beyond`` says is infinite or NaN instead."""
+    integer_kind, finite = beyond[:2], beyond[:2] == FINITE
+    nan = (kind == NAN) | (integer_kind == NAN)
+    nan |= (kind == INFINITE) & finite & ~integer.any()
+    nan |= (integer_kind == INFINITE) & zero & (kind == FINITE)
+    infinite = (kind == INFINITE) | (integer_kind == INFINITE)
+    sign = negative ^ Mux(finite, integer[-1], beyond[2])
+    return Cat(Mux(nan, C(NAN, 2), Mux(infinite, C(INFINITE, 2), C(FINITE, 2))), sign)
 
 
 def _join(a: Value, b: Value) -> Value:

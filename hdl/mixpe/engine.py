@@ -62,7 +62,7 @@ class Engine(wiring.Component):
         m.d.comb += [
             beat.valid.eq(collect.valid),
             collect.ready.eq(beat.ready),
-            beat.payload.data.as_value().eq(choose(Cat(chunks), 32 * spec.timing.words, collect.turn)),
+            beat.payload.data.as_value().eq(choose(Cat(chunks), spec.port("o").width, collect.turn)),
             beat.payload.last.eq(collect.last),
         ]
         skid(m, spec.port("o"), beat, wiring.flipped(self.o))
@@ -85,7 +85,7 @@ class Engine(wiring.Component):
         """Lane rows under one another; lane row i reads the rows i, i + lane_rows, ... Returns their chunks."""
         chunks = []
         spec, grid = self.spec, self.spec.grid
-        token_width = spec.port("scl").lane_width
+        token_width = len(feeder.tokens) // grid.rows
         for i in range(grid.lane_rows):
             m.submodules[f"lane_row_{i}"] = lane = Shared(LaneRow, spec)
             rows = range(i, grid.rows, grid.lane_rows)
@@ -93,11 +93,12 @@ class Engine(wiring.Component):
                 lane.slot_i.eq(slots),
                 lane.par_i.eq(pars),
                 lane.a.eq(Cat(array.a.word_select(r, len(array.a) // grid.rows) for r in rows)),
-                lane.scl.eq(Cat(feeder.tokens.word_select(r, token_width) for r in rows)),
-                lane.push.eq(feeder.push),
                 lane.ready.eq(collect.lane_ready.word_select(i, grid.lane_cols)),
                 collect.lane_valid.word_select(i, grid.lane_cols).eq(lane.valid),
             ]
+            if spec.act_scale != "none":
+                tokens = Cat(feeder.tokens.word_select(r, token_width) for r in rows)
+                m.d.comb += [lane.scl.eq(tokens), lane.push.eq(feeder.push)]
             if needs_row_sum(spec):
                 m.d.comb += lane.s.eq(Cat(array.s.word_select(r, len(array.s) // grid.rows) for r in rows))
             width = len(lane.column)

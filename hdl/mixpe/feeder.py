@@ -7,11 +7,17 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
-from hdl.mixpe.cores import CORES, operand
+from hdl.mixpe.cores import product_core
+from hdl.mixpe.operands import act_operand, operand_width, weight_operand
 from hdl.mixpe.sequencer import start_layout
 from hdl.shared import Shared
 from hdl.stream.credit import Credit
 from hdl.stream.signature import stream_signature
+
+
+def token_width(spec: MixPESpec) -> int:
+    """Bits of all rows' scales; one idle bit where there are none, so that no port is empty."""
+    return max([1, *(port.width for port in spec.ports if port.name == "scl")])
 
 
 class Feeder(wiring.Component):
@@ -33,19 +39,16 @@ class Feeder(wiring.Component):
 
     def __init__(self, spec: MixPESpec):
         self.spec = spec
-        act, wgt, par, scl = (spec.port(name) for name in ("act", "wgt", "par", "scl"))
+        ins = {port.name: In(stream_signature(port)) for port in spec.ports if port.direction == "in"}
         super().__init__(
-            {
-                "act": In(stream_signature(act)),
-                "wgt": In(stream_signature(wgt)),
-                "par": In(stream_signature(par)),
-                "scl": In(stream_signature(scl)),
-                "x": Out(act.width),
-                "w": Out(spec.cols * CORES[spec.core].width),
+            ins
+            | {
+                "x": Out(spec.rows * operand_width(spec.act_format)),
+                "w": Out(spec.cols * product_core(spec.pe).width),
                 "last": Out(1),
                 "start": Out(start_layout()),
-                "columns": Out(par.width),
-                "tokens": Out(scl.width),
+                "columns": Out(spec.port("par").width),
+                "tokens": Out(token_width(spec)),
                 "push": Out(1),
                 "give": In(1),
                 "error": Out(2),
@@ -66,32 +69,37 @@ class Feeder(wiring.Component):
         may_end_tile = credit.ready
         if per_group:
             may_end_group &= self.scl.valid
-        else:
+        elif spec.act_scale == "token":
             may_end_tile &= self.scl.valid
         step = Signal()
         m.d.comb += step.eq(self.act.valid & self.wgt.valid & (~group_end | may_end_group) & (~tile_end | may_end_tile))
 
         ends_group = Signal()
         ends_tile = Signal()
-        code, offset = self.wgt.payload.data, spec.weight_format.offset
+        codes, core = self.act.payload.data, product_core(spec.pe)
+        x = Cat(act_operand(codes[r], spec.act_format) for r in range(spec.rows))
+        w = (weight_operand(self.wgt.payload.data[c], spec.weight_format) for c in range(spec.cols))
         m.d.comb += [
             ends_group.eq(step & group_end),
             ends_tile.eq(step & tile_end),
             self.act.ready.eq(step),
             self.wgt.ready.eq(step),
             self.par.ready.eq(ends_group),
-            self.scl.ready.eq(ends_group if per_group else ends_tile),
             credit.take.eq(ends_tile),
             credit.give.eq(self.give),
-            self.x.eq(Mux(step, self.act.payload.data.as_value(), 0)),
-            self.w.eq(Cat(CORES[spec.core].decode(operand(code[c], offset)) for c in range(spec.cols))),
+            self.x.eq(Mux(step, x, 0)),
+            self.w.eq(Cat(core.decode(operand) for operand in w)),
             self.last.eq(ends_group),
             self.start.valid.eq(ends_group),
             self.start.final.eq(tile_end),
             self.columns.eq(self.par.payload.data.as_value()),
-            self.tokens.eq(self.scl.payload.data.as_value()),
-            self.push.eq(self.scl.ready),
         ]
+        if spec.act_scale != "none":
+            m.d.comb += [
+                self.scl.ready.eq(ends_group if per_group else ends_tile),
+                self.tokens.eq(self.scl.payload.data.as_value()),
+                self.push.eq(self.scl.ready),
+            ]
 
         first = Signal(init=1)
         m.d.comb += self.start.first.eq(first)

@@ -12,7 +12,7 @@ from golden.mixpe.formats import EXPONENTS
 from golden.mixpe.gemm import MixPESpec
 from hdl.arith.bits import choose
 from hdl.arith.delay import delay
-from hdl.arith.floats import Multiply
+from hdl.arith.floats import Convert, Multiply
 from hdl.mixpe.dequant import ExactDequantiser, Fp32Dequantiser
 from hdl.mixpe.row import needs_row_sum
 from hdl.mixpe.sequencer import slot_layout
@@ -43,7 +43,7 @@ class Lane(wiring.Component):
 
     def __init__(self, spec: MixPESpec):
         self.spec = spec
-        turns, scl = spec.grid.turns, spec.port("scl")
+        turns = spec.grid.turns
         chunk = schedule.chunk(spec.grid, spec.timing.words)
         assert chunk
         self.chunk = chunk
@@ -52,13 +52,13 @@ class Lane(wiring.Component):
             "slot_o": Out(slot_layout(spec)),
             "par_i": In(spec.port("par").lane_width),
             "par_o": Out(spec.port("par").lane_width),
-            "a": In(turns * spec.pe.sum_width),
-            "scl": In(turns * scl.lane_width),
-            "push": In(1),
-            "o": Out(stream.Signature(32 * chunk)),
+            "a": In(turns * (spec.pe.sum_width + spec.special_width)),
+            "o": Out(stream.Signature(spec.out_format.bits * chunk)),
         }
+        if spec.act_scale != "none":
+            members |= {"scl": In(turns * spec.port("scl").lane_width), "push": In(1)}
         if needs_row_sum(spec):
-            members["s"] = In(turns * spec.row_sum_width)
+            members["s"] = In(turns * (spec.row_sum_width + spec.special_width))
         super().__init__(members)
 
     def elaborate(self, platform: Any) -> Module:
@@ -71,9 +71,9 @@ class Lane(wiring.Component):
         slot = self.slot_o
         dequantiser = ExactDequantiser if spec.accumulate == "exact" else Fp32Dequantiser
         m.submodules.dequant = dequant = Shared(dequantiser, spec)
-        m.d.comb += dequant.a.eq(delay(m, choose(self.a, spec.pe.sum_width, slot.turn), 1, "a_chosen"))
+        m.d.comb += dequant.a.eq(delay(m, choose(self.a, len(dequant.a), slot.turn), 1, "a_chosen"))
         if needs_row_sum(spec):
-            m.d.comb += dequant.s.eq(delay(m, choose(self.s, spec.row_sum_width, slot.turn), 1, "s_chosen"))
+            m.d.comb += dequant.s.eq(delay(m, choose(self.s, len(dequant.s), slot.turn), 1, "s_chosen"))
         m.d.comb += [
             dequant.par.eq(delay(m, self.par_o, 1, "par_late")),
             dequant.valid.eq(delay(m, slot.valid, 1, "valid", init=0)),
@@ -85,6 +85,8 @@ class Lane(wiring.Component):
             up = self._scales(m, slot.turn, slot.valid & slot.end, spec.timing.groups) - EXPONENTS[0]
             m.d.comb += dequant.up.eq(delay(m, up[:5], 1, "up"))
             word, done = dequant.o, delay(m, done, 1 + spec.dequant_latency, "done", init=0)
+        elif spec.act_scale == "none":
+            word, done = dequant.o, delay(m, done, 1 + spec.dequant_latency, "done", init=0)
         else:
             # the scale is read one cycle early, into a register
             early = spec.dequant_latency
@@ -94,6 +96,10 @@ class Lane(wiring.Component):
             scale = self._scales(m, turn, done & end, spec.timing.tiles)
             m.d.comb += [scaled.a.eq(delay(m, scale, 1, "scale")), scaled.b.eq(dequant.o)]
             word, done = scaled.o, delay(m, done, 1 + latency.MULTIPLY, "scaled_done", init=0)
+        if spec.out != "fp32":
+            m.submodules.convert = convert = Shared(Convert, spec.out)
+            m.d.comb += convert.i.eq(word)
+            word, done = convert.o, delay(m, done, latency.CONVERT, "converted_done", init=0)
         self._queue(m, word, done)
         return m
 
@@ -109,9 +115,9 @@ class Lane(wiring.Component):
         """Chunks of consecutive words; there is room for all tiles under way."""
         spec = self.spec
         depth = spec.timing.tiles * spec.grid.depth // self.chunk
-        m.submodules.results = results = Shared(StreamFIFO, 32 * self.chunk, max(2, depth))
-        held = Signal(32 * self.chunk, reset_less=True)  # the newest word on top
-        latest = Cat(held[32:], word)
+        m.submodules.results = results = Shared(StreamFIFO, len(word) * self.chunk, max(2, depth))
+        held = Signal(len(word) * self.chunk, reset_less=True)  # the newest word on top
+        latest = Cat(held[len(word) :], word)
         filled = Signal(range(self.chunk))
         full = filled == self.chunk - 1
         with m.If(done):
@@ -149,12 +155,12 @@ class LaneRow(wiring.Component):
             "par_o": Out(n * len(lane.par_i)),
             "column": Out(n * len(lane.slot_i.column)),
             "a": In(n * len(lane.a)),
-            "scl": In(len(lane.scl)),
-            "push": In(1),
             "valid": Out(n),
             "ready": In(n),
             "payload": Out(n * len(lane.o.payload)),
         }
+        if spec.act_scale != "none":
+            members |= {"scl": In(len(lane.scl)), "push": In(1)}
         if needs_row_sum(spec):
             members["s"] = In(n * len(lane.s))
         super().__init__(members)
@@ -168,13 +174,13 @@ class LaneRow(wiring.Component):
             m.d.comb += [
                 lane.slot_i.as_value().eq(_share(self.slot_i, j, n)),
                 lane.par_i.eq(_share(self.par_i, j, n)),
-                lane.a.eq(_segment(self.a, j, n, spec.pe.sum_width)),
-                lane.scl.eq(self.scl),
-                lane.push.eq(self.push),
+                lane.a.eq(_segment(self.a, j, n, spec.pe.sum_width + spec.special_width)),
                 lane.o.ready.eq(self.ready[j]),
             ]
+            if spec.act_scale != "none":
+                m.d.comb += [lane.scl.eq(self.scl), lane.push.eq(self.push)]
             if needs_row_sum(spec):
-                m.d.comb += lane.s.eq(_segment(self.s, j, n, spec.row_sum_width))
+                m.d.comb += lane.s.eq(_segment(self.s, j, n, spec.row_sum_width + spec.special_width))
             lanes.append(lane)
         m.d.comb += [
             self.slot_o.eq(Cat(lane.slot_o for lane in lanes)),

@@ -2,21 +2,22 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.mixpe.formats import ACTS
 from golden.mixpe.pe import PESpec
-from hdl.arith.bits import add_modulo
+from hdl.arith.bits import add_modulo, extend, named, shift_left
 from hdl.arith.delay import delay
-from hdl.mixpe.cores import CORES, product_shape
+from hdl.mixpe.cores import product_core
+from hdl.mixpe.operands import Operand, operand_width, parts
 
 
 class PE(wiring.Component):
     """Lock-step cell of the array: no handshake, the array around it adds one.
 
-    Each cycle takes an activation and a decoded weight and hands both on, one cycle later, to its neighbours::
+    Each cycle takes an activation's operand and a decoded weight and hands both on, one cycle later, to its
+    neighbours::
 
                  w_i
                   |                     sum <- acc + x*w      where last ends a group,
@@ -35,46 +36,67 @@ class PE(wiring.Component):
 
     Members
     -------
-    x_i, x_o : activation; w_i, w_o : decoded weight; last_i, last_o : ends a group; sum : the last group's sum.
+    x_i, x_o : operand of the activation (:mod:`hdl.mixpe.operands`); w_i, w_o : decoded weight; last_i, last_o : ends a
+    group; sum : the last group's sum, and above it the marks of a floating-point one.
     """
 
     kind = "pe"
 
     def __init__(self, spec: PESpec):
         self.spec = spec
-        self._x_shape = signed(ACTS[spec.act].bits)
-        w_shape = CORES[spec.core].width
+        self.core = product_core(spec)
+        x_width = operand_width(spec.act_format)
         super().__init__(
             {
-                "x_i": In(self._x_shape),
-                "w_i": In(w_shape),
+                "x_i": In(x_width),
+                "w_i": In(self.core.width),
                 "last_i": In(1),
-                "x_o": Out(self._x_shape),
-                "w_o": Out(w_shape),
+                "x_o": Out(x_width),
+                "w_o": Out(self.core.width),
                 "last_o": Out(1),
-                "sum": Out(signed(spec.sum_width)),
+                "sum": Out(spec.sum_width + spec.special_width),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        spec = self.spec
         x = delay(m, self.x_i, 1, "x")
         w = delay(m, self.w_i, 1, "w")
         last = delay(m, self.last_i, 1, "last", init=1)
         m.d.comb += [self.x_o.eq(x), self.w_o.eq(w), self.last_o.eq(last)]
 
-        terms = CORES[self.spec.core].terms(x, w)
-        if self.spec.stages == 3:
-            terms = [delay(m, t, 1, "term") for t in terms]
-        product = Signal(product_shape(len(x)), reset_less=True)
-        m.d["comb" if self.spec.stages == 1 else "sync"] += product.eq(add_modulo(len(product), *terms))
-        last = delay(m, last, self.spec.stages - 1, "last_product", init=1)
+        product, marks = self._product(m, parts(x, spec.act_format), w)
+        last = delay(m, last, spec.stages - 1, "last_product", init=1)
 
         acc = Signal(len(self.sum), reset_less=True)
         total = Signal.like(acc)
         held = Signal.like(acc)
-        m.d.comb += [total.eq(add_modulo(len(acc), acc, product)), self.sum.eq(held)]
+        added = add_modulo(spec.sum_width, acc[: spec.sum_width], product)
+        m.d.comb += [total.eq(Cat(added, acc[spec.sum_width :] | marks)), self.sum.eq(held)]
         m.d.sync += acc.eq(Mux(last, 0, total))
         with m.If(last):
             m.d.sync += held.eq(total)
         return m
+
+    def _product(self, m: Module, x: Operand, w: Value) -> tuple[Value, Value]:
+        """The product, ``stages - 1`` cycles late, and which of the infinities it is."""
+        spec = self.spec
+        terms = self.core.terms(x.significand, w)
+        if not spec.special_width:
+            if spec.stages == 3:
+                terms = [delay(m, t, 1, "term") for t in terms]
+            product = Signal(spec.product_width, reset_less=True)
+            m.d["comb" if spec.stages == 1 else "sync"] += product.eq(add_modulo(len(product), *terms))
+            return product.as_signed(), Cat()
+
+        early = min(spec.stages - 1, 1)
+        product = named(m, add_modulo(spec.product_width, *terms), "product_now")
+        product = delay(m, product, early, "product").as_signed()
+        shift, special = delay(m, x.shift, early, "shift"), delay(m, x.special, early, "special")
+        zero, negative = ~product.any(), product[-1]
+        marks = Cat(special & (zero | ~negative), special & (zero | negative))
+        wide = extend(product, spec.product_width + spec.act_format.max_shift)
+        shifted = shift_left(m, wide, shift, "up_by").as_signed()
+        late = spec.stages - 1 - early
+        return delay(m, shifted, late, "shifted"), delay(m, marks, late, "marks")

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Module, Mux, Value
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from golden.mixpe.formats import WEIGHTS
 from golden.mixpe.pe import PESpec
 from hdl.arith.delay import delay
-from hdl.mixpe.cores import CORES, operand
+from hdl.mixpe.cores import product_core
+from hdl.mixpe.operands import act_operand, weight_operand
 from hdl.mixpe.pe import PE
 from hdl.shared import Shared
 from hdl.stream.credit import Credit
@@ -36,18 +36,19 @@ class PEStream(wiring.Component):
         spec = self.spec
         places = spec.latency + 1  # a sum every cycle keeps this many under way
         m.submodules.pe = pe = Shared(PE, spec)
-        m.submodules.sums = sums = SyncFIFOBuffered(width=spec.sum_width, depth=places)
+        m.submodules.sums = sums = SyncFIFOBuffered(width=len(pe.sum), depth=places)
         m.submodules.credit = credit = Shared(Credit, places)
 
         beat = self.i.payload.data[0]
+        x, w = act_operand(beat.x, spec.act_format), weight_operand(beat.w, spec.weight_format)
         taken = self.i.valid & self.i.ready
         ends = taken & self.i.payload.last
         m.d.comb += [
             self.i.ready.eq(credit.ready),
             credit.take.eq(ends),
             credit.give.eq(self.o.valid & self.o.ready),
-            pe.x_i.eq(Mux(taken, beat.x, 0)),
-            pe.w_i.eq(CORES[spec.core].decode(operand(beat.w, WEIGHTS[spec.weight].offset))),
+            pe.x_i.eq(Mux(taken, x, 0)),
+            pe.w_i.eq(product_core(spec).decode(w)),
             pe.last_i.eq(ends),
         ]
         # ends is the cycle in which pe.last_i is high; the sum stands in pe.sum stages + 1 cycles later
@@ -56,7 +57,7 @@ class PEStream(wiring.Component):
             sums.w_en.eq(arrived),
             sums.w_data.eq(pe.sum),
             self.o.valid.eq(sums.r_rdy),
-            self.o.payload.data[0].eq(sums.r_data),
+            Value.cast(self.o.payload.data[0]).eq(sums.r_data),
             sums.r_en.eq(self.o.ready),
         ]
         return m

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
-from hdl.arith.bits import add_modulo, choose, index_bits
+from hdl.arith.bits import add_modulo, choose, extend, index_bits, shift_left
 from hdl.arith.delay import delay
-from hdl.mixpe.cores import CORES
+from hdl.mixpe.cores import product_core
+from hdl.mixpe.operands import operand_width, parts
 from hdl.mixpe.pe import PE
 from hdl.shared import Shared
 
@@ -39,17 +40,17 @@ class Row(wiring.Component):
     def __init__(self, spec: MixPESpec):
         self.spec = spec
         grid = spec.grid
-        w_width = spec.cols * CORES[spec.core].width
+        w_width = spec.cols * product_core(spec.pe).width
         members: dict[str, Any] = {
-            "x": In(signed(spec.act_format.bits)),
+            "x": In(operand_width(spec.act_format)),
             "last": In(1),
             "w_i": In(w_width),
             "w_o": Out(w_width),
             "column": In(grid.lane_cols * index_bits(grid.span)),
-            "a": Out(grid.lane_cols * spec.pe.sum_width),
+            "a": Out(grid.lane_cols * (spec.pe.sum_width + spec.special_width)),
         }
         if needs_row_sum(spec):
-            members["s"] = Out(grid.lane_cols * spec.row_sum_width)
+            members["s"] = Out(grid.lane_cols * (spec.row_sum_width + spec.special_width))
         super().__init__(members)
 
     def elaborate(self, platform: Any) -> Module:
@@ -71,7 +72,7 @@ class Row(wiring.Component):
         for j in range(grid.lane_cols):
             column = self.column.word_select(j, index_bits(grid.span))
             sums = Cat(pe.sum for pe in pes[j * grid.span : (j + 1) * grid.span])
-            chosen.append(choose(sums, spec.pe.sum_width, column))
+            chosen.append(choose(sums, len(pes[0].sum), column))
         m.d.comb += self.a.eq(delay(m, Cat(chosen), 1, "read_out_a"))
 
         if needs_row_sum(spec):
@@ -80,11 +81,17 @@ class Row(wiring.Component):
 
     def _row_sums(self, m: Module, lasts: list[Any]) -> None:
         spec, grid = self.spec, self.spec.grid
-        acc = Signal(spec.row_sum_width, reset_less=True)
+        acc = Signal(spec.row_sum_width + spec.special_width, reset_less=True)
         held = Signal.like(acc)
         total = Signal.like(acc)
         ends = delay(m, self.last, spec.stages, "ends", init=1)  # in step with column 0, and reset like it
-        m.d.comb += total.eq(add_modulo(len(acc), acc, delay(m, self.x, spec.stages, "x_held")))
+        x = parts(delay(m, self.x, spec.stages, "x_held"), spec.act_format)
+        value = extend(x.significand, x.significand.shape().width + spec.act_format.max_shift)
+        added = add_modulo(
+            spec.row_sum_width, acc[: spec.row_sum_width], shift_left(m, value, x.shift, "x_up_by").as_signed()
+        )
+        marks = acc[spec.row_sum_width :] | x.special.replicate(spec.special_width)  # of which kind does not matter
+        m.d.comb += total.eq(Cat(added, marks))
         m.d.sync += acc.eq(Mux(ends, 0, total))
         with m.If(ends):
             m.d.sync += held.eq(total)

@@ -95,7 +95,7 @@ def measure(spec: MixPESpec, layer: layers.LinearLayer) -> Report:
         shape=job.shape,
         configuration=spec.values(),
         outputs=y.size,
-        mismatches=int((y.view(np.uint32) != golden.view(np.uint32)).sum()),
+        mismatches=int((spec.out_format.code(y) != spec.out_format.code(golden)).sum()),
         sqnr_db=sqnr(real, y),
         cycles=rtl.cycles,
         busy=tiles * k / rtl.cycles,

@@ -1,0 +1,102 @@
+"""Number formats against an independent implementation (ml_dtypes), exhaustively."""
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from golden.mixpe.formats import ACT_FLOATS, ACTS, FLOATS, WEIGHTS, signed_bits, sum_range
+from golden.quantize import float_codes, quantise_e2m1
+
+ORACLE: dict[str, Any] = {
+    "fp16": np.float16,
+    "bf16": ml_dtypes.bfloat16,
+    "e4m3": ml_dtypes.float8_e4m3fn,
+    "e5m2": ml_dtypes.float8_e5m2,
+    "e8m0": ml_dtypes.float8_e8m0fnu,
+}
+
+
+def every(fmt: str, bits: int) -> tuple[Any, Any]:
+    """All codes and their values."""
+    codes = np.arange(1 << bits)
+    with np.errstate(invalid="ignore"):
+        return codes, codes.astype(f"u{bits // 8}").view(ORACLE[fmt]).astype(np.float64)
+
+
+@pytest.mark.parametrize("name", [f.name for f in ACTS.values() if f.floating])
+def test_activation_operands(name: str) -> None:
+    f = ACTS[name]
+    codes, values = every(name, f.bits)
+    special = f.special(codes)
+    assert (special == ~np.isfinite(values)).all()
+    assert (f.operand(codes) * 2.0**f.exponent)[~special].tolist() == values[~special].tolist()
+    infinite, nan = np.isinf(values), np.isnan(values)
+    assert (f.operand(codes)[infinite] == np.sign(values[infinite])).all()
+    assert not f.operand(codes)[nan].any()
+    assert f.low <= f.operand(codes).min() and f.operand(codes).max() <= f.high
+
+
+def test_e2m1_operands_are_twice_the_values() -> None:
+    values = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float64)
+    assert (WEIGHTS["e2m1"].operand(np.arange(16)) / 2).tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16", "e4m3", "e8m0"])
+def test_scale_codes_and_values(name: str) -> None:
+    f = FLOATS[name]
+    codes, values = every(name, f.bits)
+    got = f.value(codes)
+    assert np.array_equal(got.astype(np.float64), values, equal_nan=True)
+    numbers = ~np.isnan(values)
+    back = f.code(np.where(numbers, got, 0).astype(f.dtype))
+    assert (back == np.where(numbers, codes, f.code(np.zeros(1, f.dtype)))).all()
+    assert f.largest == values[np.isfinite(values)].max()
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16", "e4m3", "e8m0"])
+def test_rounding_to_a_format(name: str) -> None:
+    rng = np.random.default_rng(1)
+    x = (rng.normal(size=100_000) * 2.0 ** rng.integers(-45, 20, 100_000)).astype(np.float32)
+    x = np.abs(x) if name == "e8m0" else x
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = x.astype(ORACLE[name]).astype(np.float32)
+    assert np.array_equal(FLOATS[name].rounded(x).astype(np.float32), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ACT_FLOATS)
+def test_float_codes_of_activations(name: str) -> None:
+    rng = np.random.default_rng(2)
+    x = (rng.normal(size=(10, 1000)) * 2.0 ** rng.integers(-12, 7, (10, 1000))).astype(np.float32)
+    expected = x.astype(ORACLE[name]).view(f"u{ACTS[name].bits // 8}")
+    assert (float_codes(x, name) == expected).all()
+    assert float_codes(np.array([[1e9, -1e9]]), name).tolist() == [
+        [int(ACT_FLOATS[name].code(np.array([s * ACT_FLOATS[name].largest]))[0]) for s in (1, -1)]
+    ]
+
+
+@pytest.mark.parametrize("scale", ["e8m0", "e4m3", "fp16"])
+def test_e2m1_weights_are_the_nearest(scale: str) -> None:
+    w = np.random.default_rng(3).normal(size=(64, 5)).astype(np.float32) / 50
+    q = quantise_e2m1(w, 16, scale)
+    step = q.tensor * np.repeat(q.scale.astype(np.float64), 16, axis=0)
+    clipped = (w / step).clip(-6, 6)
+    values = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float64)
+    distance = np.abs(clipped[..., None] - values)
+    assert (np.abs(clipped - values[q.codes]) <= distance.min(axis=-1) + 1e-12).all()
+    assert (FLOATS[scale].value(FLOATS[scale].code(q.scale)) == q.scale).all()
+
+
+def test_accumulator_widths_are_those_of_the_table() -> None:
+    """Exact sums of G products: 19 bits for INT4 x INT8 at G = 128, 51 for INT4 x FP16, 29 and 43 for the FP8 formats."""
+
+    def width(weight: str, act: str, group: int) -> int:
+        x = ACTS[act]
+        return signed_bits(*sum_range(WEIGHTS[weight].operands, (x.low, x.high), group))
+
+    table = {"int8": 19, "fp16": 51, "e4m3": 29, "e5m2": 43}
+    assert {act: width("int4", act, 128) for act in table} == table
+    assert [width("int4", "int8", g) for g in (1, 32, 64, 256, 4096)] == [12, 17, 18, 20, 24]
+    assert [width("int8", "int8", g) for g in (1, 32, 128, 4096)] == [16, 21, 23, 28]
+    assert [width("e2m1", "fp16", g) for g in (32, 128, 4096)] == [50, 52, 57]
