@@ -11,7 +11,7 @@ from tb.transactions import Case, case_of, cases_of
 
 
 def bench(spec: PESpec, seed: int) -> list[Case]:
-    """Every product alone (or a sample), random groups of special and random lengths, extremes, all mixtures of stalls, resets."""
+    """Every product alone (or a sample), groups of special and random lengths, extremes, all stalls, resets."""
     rng = np.random.default_rng(seed)
     lengths = _lengths(spec, rng)
     mixed = [_random(spec, rng, lengths) for _ in range(2)]
@@ -65,7 +65,7 @@ def _products(spec: PESpec, rng: np.random.Generator) -> Groups:
 
 
 def corners(fmt: ActFormat) -> NDArray[np.int64]:
-    """Smallest and largest codes, and around zero; of floats the largest and smallest normal and subnormal values, zeros,
+    """Smallest and largest codes, and around zero; of floats zeros, the ends of the normal and subnormal numbers,
     infinities and NaN, of both signs."""
     if not fmt.floating:
         return np.array([fmt.low, fmt.low + 1, -1, 0, 1, fmt.high - 1, fmt.high])

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from golden.numerics import canonical
 from hdl.arith.bits import leading_one, shift_right_jam
-from hdl.arith.floats import INFINITE, NAN, Add, Multiply, Round
+from hdl.arith.floats import INFINITE, NAN, Add, Convert, Multiply, Round
 
 U32 = NDArray[np.uint32]
 CORNERS = np.array(
@@ -91,6 +92,33 @@ def test_multiply_by_fp16() -> None:
     _equal(_play(Multiply("fp16"), {"a": a, "b": b}), a.view(np.float16).astype(np.float32) * b.view(np.float32))
 
 
+@np.errstate(all="ignore")
+@pytest.mark.parametrize(("fmt", "oracle"), [("fp16", np.float16), ("bf16", ml_dtypes.bfloat16)])
+def test_convert(fmt: str, oracle: Any) -> None:
+    rng = np.random.default_rng(4)
+    near = rng.integers(0, 1 << 16, N).astype(np.uint16).view(oracle).astype(np.float32).view(np.uint32)
+    ties = near + rng.integers(-1, 2, N).astype(np.uint32) + (rng.integers(0, 2, N) << (12 if fmt == "fp16" else 15))
+    i = np.concatenate([_random(rng, N), ties.astype(np.uint32), CORNERS, CORNERS | 0x80000000])
+    i = np.concatenate([i, rng.integers(0x33000000, 0x39000000, N).astype(np.uint32)])  # subnormal as FP16
+    expected = i.view(np.float32).astype(oracle)
+    got = np.array(_play(Convert(fmt), {"i": i}), dtype=np.uint16)
+    nan = np.isnan(i.view(np.float32))
+    assert (got[~nan] == expected.view(np.uint16)[~nan]).all()
+    assert (got[nan] == {"fp16": 0x7E00, "bf16": 0x7FC0}[fmt]).all()
+
+
+@np.errstate(all="ignore")
+@pytest.mark.parametrize(
+    ("fmt", "oracle"),
+    [("bf16", ml_dtypes.bfloat16), ("e4m3", ml_dtypes.float8_e4m3fn), ("e8m0", ml_dtypes.float8_e8m0fnu)],
+)
+def test_multiply_by_other_formats(fmt: str, oracle: Any) -> None:
+    rng = np.random.default_rng(5)
+    bits = np.dtype(oracle).itemsize * 8
+    a, b = rng.integers(0, 1 << bits, N).astype(f"u{bits // 8}"), _random(rng, N)
+    _equal(_play(Multiply(fmt), {"a": a, "b": b}), a.view(oracle).astype(np.float32) * b.view(np.float32))
+
+
 @pytest.mark.parametrize("width", [1, 17, 26, 64])
 def test_round_of_integers(width: int) -> None:
     """uint64 to float32 is one rounding in NumPy."""
@@ -131,7 +159,7 @@ def test_jamming_shift_of_all_words() -> None:
     from amaranth.hdl import Module, Signal
 
     m, value, amount, out = Module(), Signal(7), Signal(4), Signal(7)
-    m.d.comb += out.eq(shift_right_jam(value, amount))
+    m.d.comb += out.eq(shift_right_jam(m, value, amount, "down_by"))
 
     async def bench(ctx: Any) -> None:
         for v in range(128):

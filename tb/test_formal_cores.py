@@ -67,7 +67,7 @@ def test_broken_core(core: Any, weight: str) -> None:
         ("Mux(last, 0, total)", "total"),  # groups run into one another
         ("held.eq(total)", "held.eq(acc)"),  # the final product is missing
         ("with m.If(last):", "with m.If(1):"),  # the sum is not held
-        ("add_modulo(len(product), *terms)", "add_modulo(11, *terms)"),  # the product's width
+        ("acc[: spec.sum_width], product)", "acc[: spec.sum_width], product[:-1].as_signed())"),  # the product's width
     ],
 )
 def test_broken_element(old: str, new: str) -> None:

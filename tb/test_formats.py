@@ -89,7 +89,7 @@ def test_e2m1_weights_are_the_nearest(scale: str) -> None:
 
 
 def test_accumulator_widths_are_those_of_the_table() -> None:
-    """Exact sums of G products: 19 bits for INT4 x INT8 at G = 128, 51 for INT4 x FP16, 29 and 43 for the FP8 formats."""
+    """Exact sums of G products, for instance 19 bits for INT4 x INT8 at G = 128 and 51 for INT4 x FP16."""
 
     def width(weight: str, act: str, group: int) -> int:
         x = ACTS[act]

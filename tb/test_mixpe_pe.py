@@ -1,27 +1,55 @@
 """Unit ``mixpe_pe``: the exported Verilog against its golden model."""
 
+import numpy as np
 import pytest
 
 from gen.export import export
-from golden.mixpe.formats import WEIGHTS
-from golden.mixpe.pe import CORES, PESpec
+from golden.mixpe.formats import ACTS, WEIGHTS
+from golden.mixpe.pe import CORES, TWO_TERM, PESpec
+from tb.cosim import compile
 from tb.faults import broken
+from tb.mixpe_pe import act_codes, pairs, weight_codes
 from tb.runner import run_bulk, run_cocotb
 from tb.transactions import CheckFailed
 from tb.units import BENCHES
 
 GROUPS = (1, 7, 32, 128)
 
-# every weight format with every core, and every core with every number of stages and every group size
+# Every weight format with every core that takes it; every activation format with every core, stage and group size.
 SPECS = [
-    PESpec(weight=weight, core=core, stages=(i + j) % 3 + 1, group=GROUPS[(i + 2 * j) % 4])
+    PESpec(weight=weight, act=act, core=core, stages=(i + j) % 3 + 1, group=GROUPS[(i + 2 * j) % 4])
     for i, weight in enumerate(WEIGHTS)
-    for j, core in enumerate(CORES)
+    for j, (core, act) in enumerate(zip(CORES, [*ACTS, *ACTS][i % len(ACTS) :], strict=False))
+    if core != "two_term" or weight in TWO_TERM
+]
+
+# Every weight format with every activation format.
+PAIRS = [
+    PESpec(weight=weight, act=act, core=CORES[(i + j) % 2], stages=(i + j) % 3 + 1, group=GROUPS[(i + 2 * j) % 4])
+    for i, weight in enumerate(WEIGHTS)
+    for j, act in enumerate(ACTS)
 ]
 
 
 def _id(spec: PESpec) -> str:
-    return f"{spec.weight}-{spec.core}-{spec.stages}-{spec.group}"
+    return f"{spec.weight}-{spec.act}-{spec.core}-{spec.stages}-{spec.group}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", PAIRS, ids=_id)
+def test_every_pair_of_formats(spec: PESpec) -> None:
+    run_bulk(spec, BENCHES["mixpe_pe"](spec, 1), 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", ("shift_add", "booth"))
+def test_all_int4_times_all_fp16(core: str) -> None:
+    """16 x 65,536 products in the RTL, each a group of its own."""
+    spec = PESpec(act="fp16", core=core, group=1)
+    rtl = compile(spec, optimise=True)
+    for part in np.split(act_codes(spec.act_format), 4):
+        job = pairs(part, weight_codes(spec))
+        assert (rtl(job) == spec.compute(job)).all()
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_id)

@@ -133,7 +133,7 @@ class ActFormat:
 
     @property
     def high(self) -> int:
-        """Largest operand. (The significand that is a NaN in formats without infinities is counted: it costs nothing.)"""
+        """Largest operand. (The code that is NaN in formats without infinities is counted as a number.)"""
         return self.significands[1] << self.max_shift
 
     @property

@@ -24,7 +24,6 @@ from golden.mixpe.pe import CORES, STAGES, PESpec
 from golden.ports import Beats, Field, StatusPort, StreamPort
 from golden.spec import SpecError, UnitSpec, param
 
-
 OUTPUTS = ("fp32", "fp16", "bf16")
 
 
@@ -77,7 +76,7 @@ class MixPESpec(UnitSpec):
     )
     act_scale: str | None = param(
         None,
-        "activation scale: FP32 per token (derived for integers), power of two per token and group, or none (for floats)",
+        "activation scale: FP32 per token (derived for integers), power of two per token and group, none (for floats)",
         choices=("token", "pow2", "none"),
     )
     out: str = param("fp32", "format of the results", choices=OUTPUTS)
@@ -184,7 +183,7 @@ class MixPESpec(UnitSpec):
 
     @property
     def corrected_width(self) -> int:
-        """Bits of the integer that the scale multiplies: A with the zero point's share taken off, or of unsigned codes."""
+        """Bits of the integer that the scale multiplies: A less the zero point's share, or A of unsigned codes."""
         return signed_bits(*sum_range(self._reach, (self.act_format.low, self.act_format.high), self.length))
 
     @property

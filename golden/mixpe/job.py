@@ -22,7 +22,7 @@ class Gemm:
     x: NDArray[np.integer[Any]]
     w: NDArray[np.integer[Any]]
     scale: NDArray[np.floating[Any]]
-    x_scale: NDArray[Any] | None = None
+    x_scale: Any = None
     extra: NDArray[Any] | None = None
 
     @property

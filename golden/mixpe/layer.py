@@ -35,12 +35,12 @@ def gemm(spec: MixPESpec, x: NDArray[np.floating[Any]], matrix: q4_1.Matrix) -> 
         quantised = quantize.quantise_weights(q4_1.dequantise(*matrix).T, spec.weight, spec.group)
         codes, scale = quantised.codes, quantised.scale
         extra = quantised.zero if spec.weight_format.correction == "zero" else None
-    x, x_scale = _activations(spec, x)
+    x_codes, x_scale = _activations(spec, x)
     if tensor != 1:
         if spec.act_scale != "token" or x_scale is None:
             raise SpecError(f"act_scale must be token for e2m1 with scale {spec.scale}, not {spec.act_scale}")
         x_scale = (x_scale * np.float64(tensor)).astype(np.float32)
-    job = Gemm(x=x, w=codes, scale=_values(spec, scale), extra=extra, x_scale=x_scale)
+    job = Gemm(x=x_codes, w=codes, scale=_values(spec, scale), extra=extra, x_scale=x_scale)
     model.check(spec, job)
     return job
 
@@ -50,7 +50,7 @@ def _values(spec: MixPESpec, scale: NDArray[Any]) -> NDArray[Any]:
     return spec.scale_format.rounded(scale).astype(spec.scale_format.dtype)
 
 
-def _activations(spec: MixPESpec, x: NDArray[np.floating[Any]]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _activations(spec: MixPESpec, x: NDArray[np.floating[Any]]) -> tuple[NDArray[Any], Any]:
     """Codes and scales of real activations."""
     if spec.act_format.floating:
         if spec.act_scale == "none":
@@ -61,8 +61,10 @@ def _activations(spec: MixPESpec, x: NDArray[np.floating[Any]]) -> tuple[NDArray
     if spec.act_scale == "none":
         raise SpecError(f"act_scale must be token or pow2 for real activations as {spec.act}, not none")
     if spec.act_scale == "pow2":
-        return tuple(quantize.quantise_tokens_pow2(x, spec.group, spec.act))
-    return tuple(quantize.quantise_tokens(x, spec.act))
+        grouped = quantize.quantise_tokens_pow2(x, spec.group, spec.act)
+        return grouped.codes, grouped.exponent
+    tokens = quantize.quantise_tokens(x, spec.act)
+    return tokens.codes, tokens.scale
 
 
 def sqnr(reference: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]]) -> float:

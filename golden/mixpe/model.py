@@ -159,8 +159,8 @@ def _group_of(spec: "MixPESpec", k: int) -> Int:
 
 
 def _group_sums(spec: "MixPESpec", job: Gemm) -> Iterator[tuple[Int, Int, F32]]:
-    """For each group the integers that its scale and its minimum multiply, ``[M, N]`` and ``[M, 1]``, and what is beyond
-    the finite in them, ``[M, N]``: an infinity, NaN, else 0.
+    """For each group the integers that its scale and its minimum multiply, ``[M, N]`` and ``[M, 1]``, and what is
+    beyond the finite in them, ``[M, N]``: an infinity, NaN, else 0.
 
     Operands are cut into pieces whose products and sums stay below 2^53, so that float64 (and with it the BLAS) is
     exact; integer activations are one piece.
@@ -171,7 +171,7 @@ def _group_sums(spec: "MixPESpec", job: Gemm) -> Iterator[tuple[Int, Int, F32]]:
     special = spec.act_format.special(job.x)
     pieces = [(0, x.astype(np.float64))] if not spec.act_format.floating else list(_pieces(x))
     for g, ks in enumerate(_groups(spec, job.shape[1])):
-        a = sum(((p[:, ks] @ w[ks]).astype(np.int64) << at for at, p in pieces), np.int64(0))
+        a: Int = np.sum([(p[:, ks] @ w[ks]).astype(np.int64) << at for at, p in pieces], axis=0)
         s = x[:, ks].sum(axis=1, keepdims=True, dtype=np.int64)
         if f.correction == "zero":
             assert job.extra is not None

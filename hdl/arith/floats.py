@@ -160,10 +160,11 @@ class Convert(wiring.Component):
         # cycle 2: round
         cut = 24 - f.fraction_bits
         kept, guard, sticky = significand[cut:], significand[cut - 1], significand[: cut - 1].any()
-        packed = (Cat(C(0, f.fraction_bits), below) + kept + (guard & (sticky | kept[0])))[: f.bits - 1]
+        packed = (Cat(C(0, f.fraction_bits), below) + kept + (guard & (sticky | kept[0])))[: f.bits]
         infinity = most << f.fraction_bits
         quiet = infinity | 1 << (f.fraction_bits - 1)
-        finite = Mux(packed[f.fraction_bits :].all(), C(infinity, f.bits - 1), packed)
+        too_large = packed[-1] | packed[f.fraction_bits : -1].all()
+        finite = Mux(too_large, C(infinity, f.bits - 1), packed[:-1])
         special = Mux(kind == NAN, C(quiet, f.bits - 1), C(infinity, f.bits - 1))
         magnitude = Mux(kind == FINITE, finite, special)
         m.d.comb += self.o.eq(delay(m, Cat(magnitude, negative & (kind != NAN)), 1, "result"))

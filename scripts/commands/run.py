@@ -7,8 +7,6 @@ import sys
 import time
 from dataclasses import dataclass
 
-import numpy as np
-
 from gen.registry import unit
 from golden import q4_1
 from golden.mixpe.gemm import MixPESpec

@@ -108,7 +108,7 @@ class Sums(Operands):
         code = delay(m, self.code, 1, "code")
         last = delay(m, self.last, 1, "last", init=1)
         m.d.comb += [
-            Assert(pe.x_o == x),
+            Assert(pe.x_o == x.as_unsigned()),
             Assert(pe.w_o == core.decode(weight_operand(code, self.fmt))),
             Assert(pe.last_o == last),
         ]
