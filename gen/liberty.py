@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from golden.spec import SpecError
 
@@ -210,13 +211,13 @@ def _energy(table: Group, pico: float, templates: dict[str, Group]) -> Energy:
     template = templates.get(table.arguments[0] if table.arguments else "", Group("", []))
     axes = [table.numbers(f"index_{i}") or template.numbers(f"index_{i}") for i in (1, 2)]
     axes = [axis for axis in axes if axis]
-    values = np.array(table.numbers("values")).reshape([len(axis) for axis in axes]) * pico
-    loads = (0.0,)
+    values: NDArray[np.float64] = np.array(table.numbers("values")).reshape([len(axis) for axis in axes]) * pico
+    loads: tuple[float, ...] = (0.0,)
     for i in reversed(range(len(axes))):
         if "capacitance" in template.text(f"variable_{i + 1}"):
             loads = tuple(pico * load for load in axes[i])
         else:
-            values = values.take(min(1, len(axes[i]) - 1), axis=i)
+            values = np.take(values, [min(1, len(axes[i]) - 1)], axis=i)
     return Energy(loads, tuple(float(v) for v in values.ravel()))
 
 

@@ -22,6 +22,8 @@ from golden.spec import SpecError
 
 _MODULE = re.compile(r"^module (\w+) \(.*?^endmodule\n", re.MULTILINE | re.DOTALL)
 
+_SPECIFY = re.compile(r"^\s*specify\b.*?\bendspecify\b", re.MULTILINE | re.DOTALL)  # delays
+
 _RIPPLE = """\
 (* techmap_celltype = "$lcu" *)
 module ripple (P, G, CI, CO);
@@ -94,6 +96,12 @@ def asic(product: Product, module: str, library: Library, recipe: str) -> Netlis
     return _netlist(product, module, _asic(module, library, *recipes(library)[recipe]), recipe, library)
 
 
+def smallest(product: Product, module: str, library: Library) -> Netlist:
+    """The one of all :func:`recipes` with the least area."""
+    made = (asic(product, module, library, recipe) for recipe in recipes(library))
+    return min(made, key=lambda netlist: netlist.area(library))
+
+
 def recipes(library: Library) -> dict[str, tuple[bool, bool]]:
     """Names of the recipes: whether multipliers are Booth's, whether sums are full-adder cells in ripple order."""
     plain = {"synth": (False, False), "synth -booth": (True, False)}
@@ -104,18 +112,16 @@ def recipes(library: Library) -> dict[str, tuple[bool, bool]]:
 def ecp5_models() -> str:
     """Yosys' simulation models of the ECP5's cells. Block RAM and DSP blocks have none."""
     folder = toolchain.yosys().share / "ecp5"
-
-    def include(m: re.Match[str]) -> str:
-        return (folder / m[1]).read_text()
-
-    return re.sub(r'^`include "(\w+\.vh)"', include, (folder / "cells_sim.v").read_text(), flags=re.MULTILINE)
+    texts = [(folder / name).read_text() for name in ("common_sim.vh", "ccu2c_sim.vh")]
+    return _SPECIFY.sub("", "\n".join(["`define NO_INCLUDES", *texts]))  # which are pads, and other names of the cells
 
 
 def asic_models(library: Library) -> str:
-    """The library's own Verilog models, where a file of its name stands beside it, else ones that Yosys makes of it."""
-    own = library.path.with_suffix(".v")
-    if own.exists():
-        return own.read_text(errors="replace")
+    """Models that Yosys makes of the library's functions.
+
+    Not the library's own Verilog, where it has some: flip-flops that are user-defined primitives take their input on the
+    clock edge before or after the registers around them do, as the simulator pleases.
+    """
     script = ["read_liberty -ignore_miss_func -ignore_miss_dir cells.lib", "proc", "write_verilog -noattr models.v"]
     return _yosys(script, {}, library, ["models.v"])["models.v"]
 

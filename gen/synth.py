@@ -66,8 +66,9 @@ class Synthesis:
 
 @dataclass(frozen=True)
 class Options:
-    """``library``: a Liberty file, else :func:`gen.toolchain.liberty`. ``frequency`` in MHz is what nextpnr aims at, with
-    each of the ``seeds`` 1, 2, ...; 0 seeds leave place and route out. ``dsp`` allows DSP blocks on ECP5."""
+    """``library``: a Liberty file, else :func:`gen.toolchain.liberty`. ``frequency`` in MHz is what nextpnr aims at,
+    with each of the ``seeds`` 1, 2, ...; 0 seeds leave place and route out. ``dsp`` allows DSP blocks on ECP5.
+    """
 
     library: Path | None = None
     frequency: int = FREQUENCY

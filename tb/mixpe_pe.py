@@ -5,9 +5,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from golden import fixture, q4_1
 from golden.mixpe.formats import ACTS, WEIGHTS
 from golden.mixpe.pe import Groups, PESpec
+from golden.quantize import quantise_weights
 from tb.transactions import Case, case_of, cases_of
+
+REAL_TOKENS, REAL_CHANNELS = 4, 8
 
 
 def bench(spec: PESpec, seed: int) -> list[Case]:
@@ -36,6 +40,31 @@ def bench(spec: PESpec, seed: int) -> list[Case]:
         )
         cases += [cut, case_of(spec, f"after-{cut.name}", singles, seed=seed)]
     return cases
+
+
+def real(spec: PESpec) -> tuple[Groups, int]:
+    """A job of real data and how many products it has: output-stationary, as an element of the array sees them.
+
+    ``REAL_TOKENS`` tokens of the fixture, each against ``REAL_CHANNELS`` output channels of its gate matrix in turn,
+    over the whole K in groups of 32 (shorter where ``spec.group`` is). Weights with a float minimum are the stored
+    codes, others are quantised again; activations use the whole range of the format, per token.
+    """
+    data, w, a = fixture.load(), WEIGHTS[spec.weight], ACTS[spec.act]
+    matrix = q4_1.Matrix(*(part[:REAL_CHANNELS] for part in data.gate))
+    group = min(spec.group, q4_1.GROUP)
+    if w.correction == "min":
+        codes = matrix.codes.T
+    else:
+        codes = quantise_weights(q4_1.dequantise(*matrix).T, spec.weight, group).codes
+    x = data.x[:REAL_TOKENS].astype(np.float64)
+    x = np.rint(x * (a.high / np.abs(x).max(axis=1, keepdims=True))).astype(np.int64)
+    k, n = codes.shape
+    job = Groups(
+        x=np.repeat(x, n, axis=0).ravel(),
+        w=np.tile(codes.T.ravel(), len(x)).astype(np.int64),
+        lengths=tuple(min(group, k - at) for at in range(0, k, group)) * (n * len(x)),
+    )
+    return job, len(job.x)
 
 
 def _codes(spec: PESpec) -> NDArray[np.int64]:
