@@ -82,11 +82,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Library:
-    """A cell library at its nominal voltage, in pF, V and pJ."""
+    """A cell library at its nominal voltage, in pF, V and pJ; ``timed``: it has delays."""
 
     path: Path
     name: str
     voltage: float
+    timed: bool
     cells: dict[str, Cell]
 
     @cached_property
@@ -187,7 +188,8 @@ def _library(path: Path, root: Group) -> Library:
         cells[g.arguments[0]] = Cell(g.arguments[0], g.number("area"), any(g.all("ff", "latch")), pins)
     if not cells:
         raise ValueError("it has no cell")
-    return Library(path, root.arguments[0], root.number("nom_voltage"), cells)
+    timed = any(any(p.all("timing")) for g in root.all("cell") for p in g.all("pin"))
+    return Library(path, root.arguments[0], root.number("nom_voltage"), timed, cells)
 
 
 def _pin(pin: Group, name: str, pico: float, templates: dict[str, Group]) -> Pin:
@@ -234,7 +236,7 @@ def _adder_pins(cell: Cell) -> list[str]:
 
 def _truth(function: str, inputs: list[str]) -> tuple[int, ...]:
     """The values of a Liberty function over all inputs, the last input fastest; empty where it is not understood."""
-    text = re.sub(r"(\w+|\([^()]*\))\s*'", r"(~\1)", function.strip()).replace("!", "~")
+    text = _prefixed(re.sub(r"\s+'", "'", function.strip())).replace("!", "~")
     text = re.sub(r"(?<=[\w)])\s+(?=[\w(~])", "&", text)  # a space between operands is a product
     text = text.replace("*", "&").replace("+", "|")
     if not re.fullmatch(r"[\w\s()&|^~]+", text):
@@ -245,3 +247,17 @@ def _truth(function: str, inputs: list[str]) -> tuple[int, ...]:
         return tuple(eval(text, values) & 1 for values in names)
     except (SyntaxError, NameError, TypeError):
         return ()
+
+
+def _prefixed(text: str) -> str:
+    """``A'`` and ``(...)'`` as ``(~A)`` and ``(~(...))``."""
+    while (end := text.find("'")) > 0:
+        start = end - 1
+        if text[start] == ")":
+            while start > 0 and text[start:end].count("(") < text[start:end].count(")"):
+                start -= 1
+        else:
+            while start > 0 and re.match(r"\w", text[start - 1]):
+                start -= 1
+        text = f"{text[:start]}(~{text[start:end]}){text[end + 1 :]}"
+    return text

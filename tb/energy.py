@@ -8,14 +8,15 @@ a job of real data, and every result is compared with the golden model.
                of their own (data pins of flip-flops); the mean over related pins, conditions, rise and fall
     clock      both of these for the clock net, two transitions a cycle
 
-Left out: wires and the load outside the block; glitches, since cells have no delay here and a net counts once a cycle at
-most; the clock's tree; leakage; slopes other than the one at which the tables are read (see :mod:`gen.liberty`).
+Left out: wires and the load outside the block; glitches, since cells have no delay here and a net counts once a cycle
+at most; the clock's tree; leakage; slopes other than the one at which
+the tables are read (see :func:`gen.liberty.read`).
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from gen import netlist
 from gen.export import Product
@@ -32,7 +33,7 @@ _HEADER_END = re.compile(r"\n\);\n")
 
 @dataclass(frozen=True)
 class Energy:
-    """pJ per product of one instance of the block, and what was played: ``products`` of all instances."""
+    """pJ per product, of all instances of the block together, and what was played."""
 
     switching: float
     internal: float
@@ -73,9 +74,8 @@ def measure(spec: UnitSpec, product: Product, made: Netlist, library: Library) -
     nets = _nets(made)
     toggles = {bit: sum(played.status[_port(i, n)] for i in range(len(paths))) for n, bit in enumerate(nets)}
     cycles = (played.cycles or 0) * len(paths)
-    switching, internal, clock = energy(made, library, toggles, cycles)
-    per = [part / products for part in (switching, internal, clock)]
-    return Energy(*per, products, played.cycles or 0, len(paths), library.voltage)
+    switching, internal, clock = (part / products for part in energy(made, library, toggles, cycles))
+    return Energy(switching, internal, clock, products, played.cycles or 0, len(paths), library.voltage)
 
 
 def energy(made: Netlist, library: Library, toggles: Mapping[int, int], cycles: int) -> tuple[float, float, float]:
@@ -91,8 +91,8 @@ def energy(made: Netlist, library: Library, toggles: Mapping[int, int], cycles: 
     half = library.voltage**2 / 2
     switching = sum(half * load[bit] * n for bit, n in toggles.items())
     internal = sum(pin.internal(load[bit]) * toggles.get(bit, 0) for pin, bit in ends)
-    pins = [pin for pin, bit in ends if bit == clock_net]
-    clock = 2 * cycles * (half * load[clock_net] + sum(pin.internal() for pin in pins))
+    clocked = sum(pin.internal() for pin, bit in ends if bit == clock_net)
+    clock = 2 * cycles * (half * load[clock_net] + clocked)
     return switching, internal, clock
 
 

@@ -50,18 +50,18 @@ def real(spec: PESpec) -> tuple[Groups, int]:
     codes, others are quantised again; activations use the whole range of the format, per token.
     """
     data, w, a = fixture.load(), WEIGHTS[spec.weight], ACTS[spec.act]
-    matrix = q4_1.Matrix(*(part[:REAL_CHANNELS] for part in data.gate))
     group = min(spec.group, q4_1.GROUP)
     if w.correction == "min":
-        codes = matrix.codes.T
+        codes = data.gate.codes[:REAL_CHANNELS].T.astype(np.int64)
     else:
-        codes = quantise_weights(q4_1.dequantise(*matrix).T, spec.weight, group).codes
+        stored = q4_1.dequantise(*data.gate)[:REAL_CHANNELS].T
+        codes = quantise_weights(stored, spec.weight, group).codes.astype(np.int64)
     x = data.x[:REAL_TOKENS].astype(np.float64)
     x = np.rint(x * (a.high / np.abs(x).max(axis=1, keepdims=True))).astype(np.int64)
     k, n = codes.shape
     job = Groups(
         x=np.repeat(x, n, axis=0).ravel(),
-        w=np.tile(codes.T.ravel(), len(x)).astype(np.int64),
+        w=np.tile(codes.T.ravel(), len(x)),
         lengths=tuple(min(group, k - at) for at in range(0, k, group)) * (n * len(x)),
     )
     return job, len(job.x)
