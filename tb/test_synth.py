@@ -238,7 +238,7 @@ def test_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_transitions_are_those_of_the_data(library: liberty.Library, monkeypatch: pytest.MonkeyPatch) -> None:
     """The nets of the element's activation port change as the activations of the job do."""
     product = export(SPEC)
-    made = netlist.asic(product, netlist.module_of(product, "pe"), library, "synth")
+    made = netlist.asic(product, netlist.module_of(product, "pe"), library, "full adders")
     seen: dict[int, int] = {}
 
     def keep(made: Netlist, library: liberty.Library, toggles: dict[int, int], cycles: int) -> tuple[float, ...]:

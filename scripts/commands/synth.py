@@ -42,10 +42,16 @@ def run(args: argparse.Namespace) -> int:
     result = asdict(made.report)
     print(made.report.table())
     if args.energy:
+        from tb.build import BuildError
         from tb.energy import measure
+        from tb.transactions import CheckFailed
 
         _say("playing real data through the gates")
-        energy = measure(spec, product, made.netlist, options.cells())
+        try:
+            energy = measure(spec, product, made.netlist, options.cells())
+        except (CheckFailed, BuildError) as e:
+            print(e, file=sys.stderr)
+            return 1
         print(energy.table())
         result["energy"] = asdict(energy)
     if args.json:
