@@ -2,7 +2,7 @@
 #   make demo      Verilog for a MixPE layer, a real model's matrix through it, a report
 #   make test      every check: lint, types, layering, golden models, RTL benches, proofs
 #   make test-all  the same with what takes long
-#   make bench     speed of the golden models and of both simulators
+#   make bench     speed of both simulators; area, speed and energy of the processing elements
 #   make clean     removes what was built, not .venv
 PYTHON ?= python3
 VENV := .venv
@@ -43,6 +43,7 @@ test-all: check
 
 bench: $(READY)
 	$(BIN)/python -m scripts.bench
+	$(BIN)/python -m scripts.compare
 
 clean:
 	rm -rf build .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

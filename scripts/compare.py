@@ -1,0 +1,128 @@
+"""Designs side by side on all targets: ``python -m scripts.compare [--json FILE] [--only NAME ...]``.
+
+One row a design, and its ratios to the baseline, which is the first. A row of another unit joins by one more
+:class:`Design`; energies need the unit's real data (``tb.units.REAL``).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from gen import liberty, toolchain
+from gen.export import export
+from gen.registry import unit
+from gen.synth import Options, synthesise
+from golden.spec import SpecError
+from tb.energy import measure
+from tb.units import REAL
+
+
+@dataclass(frozen=True)
+class Design:
+    """A row: one kind of block of a unit in a configuration."""
+
+    name: str
+    unit: str
+    block: str
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+
+
+DESIGNS = [
+    Design(f"int4 {core} {stages}", "mixpe_pe", "pe", {"core": core, "stages": stages, "group": 128})
+    for core in ("multiply", "shift_add", "booth")
+    for stages in (1, 2)
+]
+
+COLUMNS = {
+    "LUT6": "{:,.0f}",
+    "FF": "{:,.0f}",
+    "LUT4": "{:,.0f}",
+    "Fmax": "{:.1f}",
+    "area": "{:,.0f}",
+    "delay": "{:.2f}",
+    "energy": "{:.2f}",
+    "area*energy": "{:,.0f}",
+}
+"""LUT4 with carry cells as two, Fmax in MHz on ECP5; area, delay in ns and energy in pJ per product in cells."""
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.compare", description="designs side by side")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there too")
+    parser.add_argument("--only", metavar="NAME", nargs="+", help="these designs, the first one the baseline")
+    args = parser.parse_args(argv)
+    try:
+        designs = chosen(args.only)
+        options = Options(say=_say)
+        library = options.cells()
+        toolchain.nextpnr_ecp5()
+        with ThreadPoolExecutor(2) as pool:
+            rows = dict(
+                zip([d.name for d in designs], pool.map(lambda d: row(d, options, library), designs), strict=True)
+            )
+    except SpecError as e:
+        print(e, file=sys.stderr)
+        return 2
+    print(table(rows))
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(rows, file, indent=2)
+    return 0
+
+
+def chosen(names: Sequence[str] | None) -> list[Design]:
+    """The designs of those names, in that order; all of them for none."""
+    known = {d.name: d for d in DESIGNS}
+    for name in names or ():
+        if name not in known:
+            raise SpecError(f"design must be one of {', '.join(known)}, not {name!r}")
+    return [known[name] for name in names] if names else DESIGNS
+
+
+def row(design: Design, options: Options, library: liberty.Library) -> dict[str, float]:
+    """The figures of a design; what a tool or the unit does not give is absent."""
+    spec = unit(design.unit).configure(layers=[design.configuration])
+    product = export(spec)
+    fabric, ecp5, asic = (synthesise(product, target, design.block, options) for target in ("lut6", "ecp5", "asic"))
+    figures = {"LUT6": fabric.report.figures["luts"], "FF": fabric.report.figures["ffs"]}
+    figures |= {"LUT4": ecp5.report.figures["luts"], "Fmax": ecp5.report.figures["fmax_mhz"]}
+    figures["area"] = asic.report.figures["area"]
+    if "delay_ns" in asic.report.figures:
+        figures["delay"] = asic.report.figures["delay_ns"]
+    if design.unit in REAL:
+        figures["energy"] = measure(spec, product, asic.netlist, library).total
+        # area x power, both at one product a cycle of the same clock
+        figures["area*energy"] = figures["area"] * figures["energy"]
+    return figures
+
+
+def table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Figures, then ratios to the first row, aligned."""
+    names = list(rows)
+    base = rows[names[0]]
+    ratios = {
+        name: {c: f"{figures[c] / base[c]:.2f}" for c in figures if base.get(c)} for name, figures in rows.items()
+    }
+    shown = {name: {c: COLUMNS[c].format(v) for c, v in figures.items()} for name, figures in rows.items()}
+    width = max(len(f"x {name}") for name in names)
+    lines = [f"{'':{width}}" + "".join(f"{c:>13}" for c in COLUMNS)]
+    lines += [_line(name, shown[name], width) for name in names]
+    lines += [f"ratio to {names[0]}"]
+    lines += [_line(f"x {name}", ratios[name], width) for name in names[1:]]
+    return "\n".join(lines)
+
+
+def _line(name: str, cells: Mapping[str, str], width: int) -> str:
+    return f"{name:{width}}" + "".join(f"{cells.get(c, '-'):>13}" for c in COLUMNS)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
