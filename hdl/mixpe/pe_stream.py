@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux
-from amaranth.lib import wiring
+from amaranth.hdl import Module, Mux, Value
+from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
@@ -35,8 +35,7 @@ class PEStream(wiring.Component):
         m = Module()
         spec = self.spec
         places = spec.latency + 1  # a sum every cycle keeps this many under way
-        m.submodules.pe = pe = Shared(PE, spec)
-        m.submodules.sums = sums = SyncFIFOBuffered(width=spec.sum_width, depth=places)
+        m.submodules.sums = sums = SyncFIFOBuffered(width=len(self.o.payload.data[0]), depth=places)
         m.submodules.credit = credit = Shared(Credit, places)
 
         beat = self.i.payload.data[0]
@@ -46,17 +45,26 @@ class PEStream(wiring.Component):
             self.i.ready.eq(credit.ready),
             credit.take.eq(ends),
             credit.give.eq(self.o.valid & self.o.ready),
-            pe.x_i.eq(Mux(taken, beat.x, 0)),
-            pe.w_i.eq(CORES[spec.core].decode(operand(beat.w, WEIGHTS[spec.weight].offset))),
-            pe.last_i.eq(ends),
         ]
-        # ends is the cycle in which pe.last_i is high; the sum stands in pe.sum stages + 1 cycles later
+        # the sum of the beat that ends a group stands there stages + 1 cycles after it
+        total = self._cell(m, beat, taken, ends)
         arrived = delay(m, ends, spec.stages + 1, "arrived", init=0)
         m.d.comb += [
             sums.w_en.eq(arrived),
-            sums.w_data.eq(pe.sum),
+            sums.w_data.eq(total),
             self.o.valid.eq(sums.r_rdy),
             self.o.payload.data[0].eq(sums.r_data),
             sums.r_en.eq(self.o.ready),
         ]
         return m
+
+    def _cell(self, m: Module, beat: data.View, taken: Value, ends: Value) -> Value:
+        """The element and its operands; a bubble where no beat is ``taken``. Returns the sum."""
+        spec = self.spec
+        m.submodules.pe = pe = Shared(PE, spec)
+        m.d.comb += [
+            pe.x_i.eq(Mux(taken, beat.x, 0)),
+            pe.w_i.eq(CORES[spec.core].decode(operand(beat.w, WEIGHTS[spec.weight].offset))),
+            pe.last_i.eq(ends),
+        ]
+        return pe.sum
