@@ -114,9 +114,8 @@ class BaselineSpec(UnitSpec):
 
     def weights(self, job: Groups) -> F16:
         """What FP16 designs multiply by: the weight itself, or code times scale rounded to FP16."""
-        if self.design == "fp16":
+        if job.scale is None:
             return job.w
-        assert job.scale is not None
         with np.errstate(all="ignore"):
             return job.w.astype(np.float16) * job.scale
 
@@ -128,8 +127,8 @@ class BaselineSpec(UnitSpec):
         """Largest ``|compute - reference|`` of FP16 designs, for finite operands.
 
         A term passes at most as many roundings as its group is long, each 2^-24 of it, and before, where the weight
-        was rounded to FP16, one of 2^-11 of it; 1 % on top for float64's own error and the product of roundings. Exact
-        for scales that are normal, or subnormal: an integer multiple of a subnormal is rounded no more than a normal.
+        was rounded to FP16, one of 2^-11 of it (an integer multiple of a subnormal scale is rounded no more than that);
+        1 % on top for float64's own error and the product of roundings.
         """
         terms = np.add.reduceat(np.abs(self._real_products(job)), _starts(job))
         once = 2.0**-11 if self.design == "fp16_dequant" else 0.0
@@ -151,17 +150,18 @@ class BaselineSpec(UnitSpec):
         return sum(len(job.x) for job in jobs) + self.latency
 
     def _fields(self, job: Groups) -> dict[str, Int]:
-        if self.design == "bitfusion":
-            assert job.mode is not None
+        if job.mode is not None:
             return {"x": self._packed(job, 0), "w": self._packed(job, 1), "mode": job.mode}
-        if self.design == "fp16":
-            return {"x": _bits(job.x), "w": _bits(job.w)}
-        assert job.scale is not None
-        return {"x": _bits(job.x), "w": job.w, "scale": _bits(job.scale)}
+        if job.scale is not None:
+            return {"x": _bits(job.x), "w": job.w, "scale": _bits(job.scale)}
+        return {"x": _bits(job.x), "w": _bits(job.w)}
 
     def _dots(self, job: Groups) -> Int:
         """The sum of a beat's products."""
-        return sum(((job.x * job.w)[:, :n].sum(axis=1) * chosen for _, n, chosen in self._by_mode(job)), np.int64(0))
+        out = np.zeros(len(job.x), dtype=np.int64)
+        for _, n, chosen in self._by_mode(job):
+            out += (job.x * job.w)[:, :n].sum(axis=1) * chosen
+        return out
 
     def _packed(self, job: Groups, side: int) -> Int:
         """One operand of each beat: its parts side by side, the first in the low bits."""
@@ -173,6 +173,7 @@ class BaselineSpec(UnitSpec):
 
     def _by_mode(self, job: Groups) -> Iterator[tuple[tuple[int, int], int, NDArray[np.bool_]]]:
         """Operand bits, number of products, and which beats, of each mode."""
+        assert job.mode is not None
         for i, mode in enumerate(self.modes):
             yield MODES[mode], self.products(i), job.mode == i
 

@@ -1,4 +1,4 @@
-"""The cell that every baseline is: operands pass on, a product is added, a register holds the sum of the last group."""
+"""The cell that every baseline is, and the top level of the unit ``pe_baseline``."""
 
 from typing import Any
 
@@ -10,10 +10,9 @@ from golden.mixpe.baseline import BaselineSpec
 from hdl.arith.delay import delay
 from hdl.mixpe.baseline_fp import FP16, Dequant
 from hdl.mixpe.bitfusion import BitFusion
+from hdl.mixpe.cell_stream import CellStream
 from hdl.mixpe.design import Design
-from hdl.mixpe.pe_stream import PEStream
 from hdl.shared import Shared
-
 
 DESIGNS: dict[str, type[Design]] = {"fp16": FP16, "fp16_dequant": Dequant, "bitfusion": BitFusion}
 
@@ -72,10 +71,12 @@ class Mac(wiring.Component):
         return m
 
 
-class BaselineStream(PEStream):
+class BaselineStream(CellStream):
     """One :class:`Mac` between an operand stream and a stream of sums; the datasheet is :class:`BaselineSpec`."""
 
-    def _cell(self, m: Module, beat: data.View, taken: Value, ends: Value) -> Value:
+    spec: BaselineSpec
+
+    def cell(self, m: Module, beat: data.View, taken: Value, ends: Value) -> Value:
         m.submodules.mac = mac = Shared(Mac, self.spec)
         design = DESIGNS[self.spec.design](self.spec)
         x, w = design.operands(m, beat)

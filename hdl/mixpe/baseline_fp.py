@@ -22,10 +22,10 @@ CODE = data.StructLayout({"fraction": 2, "exponent": 2, "nonzero": 1, "negative"
 """A signed 4-bit integer as ``1.fraction * 2^exponent``; the fraction of a zero is 0."""
 
 PRODUCT = data.StructLayout({"significand": 22, "exponent": 7, "negative": 1, "beyond": 2})
-"""``significand * 2^(exponent - 84)``, its upper two bits not both 0 unless it is zero; ``beyond`` as in :data:`SUM`."""
+"""``significand * 2^(exponent - 84)``, its top two bits 0 in a zero alone; ``beyond`` as in :data:`SUM`."""
 
 SUM = data.StructLayout({"fraction": 23, "exponent": 7, "negative": 1, "beyond": 2})
-"""``1.fraction * 2^(exponent - 63)``, or 0 where ``exponent`` is 0. ``beyond``: +Inf was added, -Inf was; both is NaN."""
+"""``1.fraction * 2^(exponent - 63)``, or 0 where ``exponent`` is 0. ``beyond``: +Inf was added, -Inf was; both: NaN."""
 
 EXTRA = 4
 """Places below an FP32 significand while it is added: a product may stand two below the top, then guard and sticky."""

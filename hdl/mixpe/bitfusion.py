@@ -1,8 +1,8 @@
 """BitFusion's processing element: 2-bit bricks, fused by shifts and adders into products as wide as a beat asks for.
 
-A node of ``n`` bits has four children of ``n / 2``. In a mode whose operands are as wide as the node, the children hold
-the partial products of one product; where an operand is narrower, they hold products of their own, and are added without
-the shift::
+A node of ``n`` bits has four children of ``n / 2``. In a mode whose operands are as wide as the node, the children
+hold the partial products of one product; where an operand is narrower, they hold products of their own, which are added
+without the shift::
 
     join     x and w         w narrower        both narrower
     u0       xl * wl         x0l * w0          x0 * w0
