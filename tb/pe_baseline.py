@@ -63,24 +63,28 @@ def every_code(scale: int) -> Groups:
 
 
 def _corners(spec: BaselineSpec) -> Iterator[Groups]:
-    """All pairs of corners: one by one, and one after another in a sum."""
+    """All pairs of corners: alone, one after another in a sum, two at a time, and each between two smallest products
+    (which a zero must not move, and a large product must swallow)."""
     if spec.design == "bitfusion":
         yield from _extremes(spec)
         return
     both = np.concatenate([CORNERS, CORNERS | 0x8000])
     x, w = (_fp16(g.ravel()) for g in np.meshgrid(both, both))
-    n = len(x)
-    finite = np.isfinite(x) & np.isfinite(w)
-    for chosen, lengths in ((np.full(n, True), (1,) * n), (finite, (int(finite.sum()),)), (~finite, (2,) * (n // 2))):
-        at = np.flatnonzero(chosen)
-        at = np.resize(at, sum(lengths))
+    at = np.arange(len(x))
+    finite = at[np.isfinite(x) & np.isfinite(w)]
+    smallest = np.flatnonzero((x == CORNERS[1:2].view(np.float16)) & (w == CORNERS[1:2].view(np.float16)))
+    between = np.stack([np.full(len(at), smallest[0]), at, np.full(len(at), smallest[0])], axis=1).ravel()
+    beyond = np.setdiff1d(at, finite)
+    for chosen, length in ((at, 1), (finite, len(finite)), (beyond, 2), (between, 3)):
+        lengths = (length,) * (len(chosen) // length)
         if spec.design == "fp16":
-            yield Groups(x[at], w[at], lengths)
+            yield Groups(x[chosen], w[chosen], lengths)
         else:
-            yield Groups(x[at], np.resize(np.arange(-8, 8), len(at)), lengths, scale=w[at])
+            codes = np.resize(np.arange(-8, 8), len(chosen))
+            yield Groups(x[chosen], np.where(chosen == smallest[0], 1, codes), lengths, scale=w[chosen])
     if spec.design == "fp16_dequant":
-        w, scale = (g.ravel() for g in np.meshgrid(np.arange(-8, 8), both))
-        yield Groups(_fp16(np.full(len(w), 0x3C00)), w, (1,) * len(w), scale=_fp16(scale))
+        code, scale = (g.ravel() for g in np.meshgrid(np.arange(-8, 8), both))
+        yield Groups(_fp16(np.full(len(code), 0x3C00)), code, (1,) * len(code), scale=_fp16(scale))
 
 
 def _extremes(spec: BaselineSpec) -> Iterator[Groups]:
