@@ -51,9 +51,9 @@ class BaselineSpec(UnitSpec):
                 beats, from +0. Subnormals, infinities and NaN as in IEEE 754; a NaN leaves as 0x7FC00000. Sums of
                 products cannot overflow. ``group`` sets no width. ``bitfusion``: nothing is rounded; the sum's width
                 is derived from ``group``, longer groups are outside the contract.
-    Source      MixPE (arXiv 2411.16158), whose comparisons are with FP16 and BitFusion; BitFusion (ISCA 2018): 2-bit
-                bricks that are fused by shifts and adders, and whose products are added where they are not.
-    Not done    bricks are signed at the top alone: no unsigned operands; no fused multiply-add for FP16 sums.
+    Source      MixPE (arXiv 2411.16158), whose comparisons are with FP16 and BitFusion; BitFusion (ISCA 2018): bricks
+                that are fused by shifts and adders, and whose products are added where they are not.
+    Not done    no unsigned operands; no wider or narrower sums than FP32 for FP16.
     """
 
     unit: ClassVar[str] = "pe_baseline"

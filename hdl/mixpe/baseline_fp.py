@@ -63,27 +63,10 @@ class FP16(Design):
         return Cat((low + (high << 6))[:22], delay(m, rest, 1, "rest"))
 
     def add(self, m: Module, acc: Value, product: Value) -> Value:
-        """The sum, in one cycle. Ordered by exponents alone: a difference that comes out negative is exact, because the
-        exponents then are as good as equal, and is turned round by inverting it; rounding does the rest."""
+        """The sum, in one cycle. Operands are ordered by exponent alone, so a difference may come out negative, but
+        only where it is exact: it is inverted, and rounding, which finds ones below, adds what is missing."""
         a, p = data.View(SUM, acc), data.View(PRODUCT, product)
-        distance = Signal(8)
-        stay = Signal()  # the accumulator stays where it is, the product moves
-        m.d.comb += [
-            distance.eq(p.exponent - a.exponent),
-            stay.eq(distance[-1] | ~p.significand[-2:].any()),
-        ]
-        big = Cat(C(0, EXTRA), a.fraction, a.exponent.any())
-        small = Cat(C(0, EXTRA + 2), p.significand)
-        kept, moved = Signal(24 + EXTRA), Signal(24 + EXTRA)
-        # ~d is one less than -d, and the product starts one place further down for that
-        amount = distance[:7] ^ stay.replicate(7)
-        shifted = Signal(24 + EXTRA)
-        m.d.comb += [
-            kept.eq(Mux(stay, big, small)),
-            moved.eq(Mux(stay, small[1:], big)),
-            shifted.eq(shift_right_jam(moved, Cat(amount[:5], amount[5:].any()))),
-        ]
-
+        stay, kept, shifted = _aligned(m, a, p)
         subtract = a.negative ^ p.negative
         total = Signal(24 + EXTRA + 2)
         minus = Signal()
@@ -92,18 +75,9 @@ class FP16(Design):
             total.eq(Cat(subtract, kept) + Cat(subtract, shifted ^ subtract.replicate(len(shifted)), subtract)),
             minus.eq(subtract & total[-1]),
         ]
-        field, less = normalize(m, total[1:] ^ minus.replicate(len(total) - 1), "left", minus)
-        guard, sticky = field[EXTRA], field[:EXTRA].any()
-        any_left = field[-1]
-
-        packed = Signal(30)  # a carry out of the fraction increments the exponent, which is what rounding up means
-        up = guard & (sticky | field[EXTRA + 1])
-        exponent = Mux(stay, a.exponent, p.exponent)
-        m.d.comb += packed.eq(
-            Cat(field[EXTRA + 1 : -1], exponent) + Cat(up, C(0, 22), (Cat(~less, C(3, 2)) + 2)[:7]),
-        )
+        packed, exists = _rounded(m, total[1:], minus, Mux(stay, a.exponent, p.exponent))
         negative = Mux(stay, a.negative, p.negative) ^ minus
-        return Cat(packed[:23], packed[23:] & any_left.replicate(7), negative & any_left, a.beyond | p.beyond)
+        return Cat(packed, negative & exists, a.beyond | p.beyond)
 
     def result(self, total: Value) -> Value:
         s = data.View(SUM, total)
@@ -130,6 +104,37 @@ class Dequant(FP16):
         if self.spec.stages == 3:
             x, weight = delay(m, x, 1, "x_held"), delay(m, weight, 1, "weight_held")
         return self._multiply(m, data.View(OPERAND, x), data.View(OPERAND, weight), False)
+
+
+def _aligned(m: Module, a: data.View, p: data.View) -> tuple[Value, Value, Value]:
+    """Whether it is the accumulator that stays where it is, what stays, and what moved down to it."""
+    distance = Signal(8)
+    stay = Signal()
+    m.d.comb += [distance.eq(p.exponent - a.exponent), stay.eq(distance[-1] | ~p.significand[-2:].any())]
+    big = Cat(C(0, EXTRA), a.fraction, a.exponent.any())
+    small = Cat(C(0, EXTRA + 2), p.significand)
+    kept = Signal(24 + EXTRA)
+    moved = Signal(24 + EXTRA)
+    shifted = Signal(24 + EXTRA)
+    # ~d is one less than -d, and the product starts one place further down for that
+    amount = distance[:7] ^ stay.replicate(7)
+    m.d.comb += [
+        kept.eq(Mux(stay, big, small)),
+        moved.eq(Mux(stay, small[1:], big)),
+        shifted.eq(shift_right_jam(moved, Cat(amount[:5], amount[5:].any()))),
+    ]
+    return stay, kept, shifted
+
+
+def _rounded(m: Module, total: Value, minus: Value, exponent: Value) -> tuple[Value, Value]:
+    """Fraction and exponent of a sum, or of a negative one inverted, and whether it is not 0."""
+    field, less = normalize(m, total ^ minus.replicate(len(total)), "left", minus)
+    exists = field[-1]
+    up = field[EXTRA] & (field[:EXTRA].any() | field[EXTRA + 1])
+    packed = Signal(30)  # a carry out of the fraction increments the exponent, which is what rounding up means
+    change = (Cat(~less, C(3, 2)) + 2)[:7]  # 1 - less
+    m.d.comb += packed.eq(Cat(field[EXTRA + 1 : -1], exponent) + Cat(up, C(0, 22), change))
+    return Cat(packed[:23], packed[23:] & exists.replicate(7)), exists
 
 
 def multiply(m: Module, a: Value, b: Value, name: str) -> Value:
