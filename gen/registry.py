@@ -9,9 +9,11 @@ from typing import Any
 
 from amaranth.lib import wiring
 
+from golden.mixpe.baseline import BaselineSpec
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.spec import SpecError, UnitSpec
+from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
 
@@ -54,6 +56,20 @@ UNITS = {
             PESpec,
             PEStream,
             {"default": {}, "tiny": {"group": 16}},
+            "simulated",
+        ),
+        Unit(
+            "pe_baseline",
+            "what MixPE is compared with, one element behind streams: FP16, FP16 after dequantisation, BitFusion",
+            "baselines of MixPE (arXiv 2411.16158); BitFusion (ISCA 2018)",
+            BaselineSpec,
+            BaselineStream,
+            {
+                "tiny": {"design": "bitfusion", "group": 16},
+                "fp16": {"design": "fp16"},
+                "dequant": {"design": "fp16_dequant"},
+                "bitfusion": {"design": "bitfusion", "narrowest": "2x2"},
+            },
             "simulated",
         ),
         Unit(

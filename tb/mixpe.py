@@ -130,12 +130,12 @@ def _extremes(spec: MixPESpec) -> Iterator[Gemm]:
 
 
 def _zero_points(spec: MixPESpec, rng: np.random.Generator) -> Iterator[Gemm]:
-    """Zero points 0, 8 and 15 (a plain job where the format has none)."""
+    """Zero points at both ends and in the middle (a plain job where the format has none)."""
     job = random_job(spec, rng, spec.rows, _lengths(spec)[-1], spec.cols)
     if spec.weight_format.correction != "zero":
         yield job
         return
-    for z in (0, 8, 15):
+    for z in (0, spec.weight_format.offset, spec.weight_format.high):
         assert job.extra is not None
         yield dataclasses.replace(job, extra=np.full_like(job.extra, z))
 

@@ -9,7 +9,7 @@ from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
 from golden.numerics import canonical
-from hdl.arith.bits import leading_one, shift_right_jam
+from hdl.arith.bits import leading_one, normalize, shift_right_jam
 from hdl.arith.floats import INFINITE, NAN, Add, Convert, Multiply, Round
 
 U32 = NDArray[np.uint32]
@@ -167,6 +167,26 @@ def test_jamming_shift_of_all_words() -> None:
                 ctx.set(value, v)
                 ctx.set(amount, n)
                 assert ctx.get(out) == (v >> n | bool(v & (1 << n) - 1)), (v, n)
+
+    simulator = Simulator(m)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize("width", [2, 5, 8, 10])
+@pytest.mark.parametrize("fill", [0, 1])
+def test_normalizing_of_all_words(width: int, fill: int) -> None:
+    from amaranth.hdl import C, Module, Signal
+
+    m, value, out, by = Module(), Signal(width), Signal(width), Signal(4)
+    shifted, amount = normalize(m, value, "n", C(fill, 1))
+    m.d.comb += [out.eq(shifted), by.eq(amount)]
+
+    async def bench(ctx: Any) -> None:
+        for v in range(1, 1 << width):
+            ctx.set(value, v)
+            n = width - v.bit_length()
+            assert (ctx.get(out), ctx.get(by)) == (v << n | fill * ((1 << n) - 1), n)
 
     simulator = Simulator(m)
     simulator.add_testbench(bench)

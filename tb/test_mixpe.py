@@ -169,7 +169,7 @@ FAULTS = {
     "row: read-out a register early": ("row", "if (ends) held", "if (last) held"),
     "dequantiser: offset 4 in place of 8": ("dequant_exact", "$signed(s) << 2'h3", "$signed(s) << 2'h2"),
     "dequantiser: sum of the tile before": ("dequant_exact", "first_1[3] ? 61'h0000000000000000 : ", ""),
-    "dequantiser: subnormal scales one binade low": ("dequant_exact", "= scale[10] | _54", "= scale[10]"),
+    "dequantiser: subnormal scales one binade low": ("dequant_exact", "= scale[10] | _33", "= scale[10]"),
     "dequantiser: minus infinity becomes plus": ("dequant_exact", "? held[60] : held[57]", "? 1'h0 : held[57]"),
     "round: ties away from zero": ("round", "sticky | kept[0]", "1'h1"),
     "feeder: groups may follow before the drain": ("feeder", "_10 & par__valid", "par__valid"),

@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from tb import mixpe, mixpe_pe
+from tb import mixpe, mixpe_pe, pe_baseline
 from tb.transactions import Case
 
-BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {"mixpe_pe": mixpe_pe.bench, "mixpe": mixpe.bench}
+BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
+    "mixpe_pe": mixpe_pe.bench,
+    "pe_baseline": pe_baseline.bench,
+    "mixpe": mixpe.bench,
+}
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
 REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {"mixpe_pe": mixpe_pe.real}

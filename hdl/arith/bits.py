@@ -61,6 +61,24 @@ def named(m: Module, value: Value, name: str) -> Value:
     return wire
 
 
+def normalize(m: Module, value: Value, name: str, fill: Value | int = 0) -> tuple[Value, Value]:
+    """``value`` shifted left until its highest set bit is at the top, and by how much; ``fill`` comes in from below.
+
+    Each step looks at the bits that it would shift out, so that nothing has to find the leading one before: smaller
+    than :func:`leading_one` and a shift, and slower. Without a set bit the amount means nothing.
+    """
+    amount = Signal((len(value) - 1).bit_length(), name=f"{name}_by")
+    for i in reversed(range(len(amount))):
+        moved = Signal(len(value), name=f"{name}_{1 << i}")
+        below = Value.cast(fill)[:1].replicate(1 << i)
+        m.d.comb += [
+            amount[i].eq(~value[-(1 << i) :].any()),
+            moved.eq(Mux(amount[i], Cat(below, value)[: len(value)], value)),
+        ]
+        value = moved
+    return value, amount
+
+
 def shift_left(m: Module, value: Value, amount: Value, name: str) -> Value:
     """``value << amount`` in the value's width."""
     for i, bit in enumerate(amount):
