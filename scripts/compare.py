@@ -23,19 +23,41 @@ from tb.units import REAL
 
 @dataclass(frozen=True)
 class Design:
-    """A row: one kind of block of a unit in a configuration."""
+    """A row: one kind of block of a unit in a configuration, with ``products`` per cycle."""
 
     name: str
     unit: str
     block: str
     configuration: Mapping[str, Any] = field(default_factory=dict)
+    products: int = 1
+
+
+def _pe(name: str, products: int = 1, **configuration: Any) -> Design:
+    return Design(name, "mixpe_pe", "pe", {"group": 128, **configuration}, products)
+
+
+def _mac(name: str, products: int = 1, **configuration: Any) -> Design:
+    return Design(name, "pe_baseline", "mac", {"group": 128, **configuration}, products)
 
 
 DESIGNS = [
-    Design(f"int4 {core} {stages}", "mixpe_pe", "pe", {"core": core, "stages": stages, "group": 128})
-    for core in ("multiply", "shift_add", "booth")
-    for stages in (1, 2)
+    *(_pe(f"W8A8 {core}", weight="int8", core=core) for core in ("shift_add", "booth", "multiply")),
+    _mac("BitFusion 8x8", design="bitfusion", narrowest="8x8"),
+    _mac("BitFusion 8x4", 2, design="bitfusion", narrowest="8x4"),
+    _mac("FP16", design="fp16"),
+    _mac("FP16 dequant", design="fp16_dequant"),
+    *(
+        _pe(f"W4A8 {core} {stages}", core=core, stages=stages)
+        for core in ("shift_add", "booth", "two_term", "multiply")
+        for stages in (1, 2)
+    ),
+    _pe("W2A8", weight="int2"),
+    _pe("W4A4 booth", act="int4", core="booth"),
+    _pe("E2M1 x INT8", weight="e2m1", core="two_term"),
+    *(_pe(f"W4A16 exact {stages}", act="fp16", core="booth", stages=stages) for stages in (1, 2, 3)),
+    _pe("W4 x E4M3", act="e4m3", core="booth"),
 ]
+"""The first one, W8A8 by shift-and-add, is the baseline of the ratios."""
 
 COLUMNS = {
     "LUT6": "{:,.0f}",
@@ -47,7 +69,8 @@ COLUMNS = {
     "energy": "{:.2f}",
     "area*energy": "{:,.0f}",
 }
-"""LUT4 with carry cells as two, Fmax in MHz on ECP5; area, delay in ns and energy in pJ per product in cells."""
+"""LUT4 with carry cells as two, Fmax in MHz on ECP5; in cells, area per product and cycle, delay in ns, energy in pJ
+per product."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -90,7 +113,7 @@ def row(design: Design, options: Options, library: liberty.Library) -> dict[str,
     fabric, ecp5, asic = (synthesise(product, target, design.block, options) for target in ("lut6", "ecp5", "asic"))
     figures = {"LUT6": fabric.report.figures["luts"], "FF": fabric.report.figures["ffs"]}
     figures |= {"LUT4": ecp5.report.figures["luts"], "Fmax": ecp5.report.figures["fmax_mhz"]}
-    figures["area"] = asic.report.figures["area"]
+    figures["area"] = asic.report.figures["area"] / design.products
     if "delay_ns" in asic.report.figures:
         figures["delay"] = asic.report.figures["delay_ns"]
     if design.unit in REAL:

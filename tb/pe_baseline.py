@@ -1,11 +1,16 @@
 """The bench of unit ``pe_baseline``: transactions made from the specification and a seed."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from golden import fixture, q4_1
 from golden.mixpe.baseline import MODES, BaselineSpec, Groups
+from golden.mixpe.pe import PESpec
+from golden.quantize import quantise_weights
+from tb import mixpe_pe
 from tb.transactions import Case, case_of, cases_of
 
 F16 = NDArray[np.float16]
@@ -53,6 +58,32 @@ def random_job(spec: BaselineSpec, rng: np.random.Generator, lengths: Sequence[i
     nudged = w.view(np.uint16)
     nudged[again] ^= rng.integers(0, 3, len(again)).astype(np.uint16)
     return Groups(x, w, tuple(lengths))
+
+
+def real(spec: BaselineSpec) -> tuple[Groups, int]:
+    """The real data of :func:`tb.mixpe_pe.real` for this element, and how many products it has.
+
+    The same tokens and channels in the same order; FP16 weights are the stored ones, codes are INT4 with their scales,
+    and a fused element takes as many products in a beat as its narrowest mode allows.
+    """
+    job, products = mixpe_pe.real(PESpec(weight="int8" if spec.narrowest == "8x8" else "int4", group=spec.group))
+    if spec.design == "bitfusion":
+        mode = len(spec.modes) - 1
+        width = spec.products(mode)
+        x, w = (a.reshape(-1, width) for a in (job.x, job.w))
+        lengths = tuple(n // width for n in job.lengths)
+        return Groups(x, w, lengths, mode=np.full(len(x), mode)), products
+    data, group = fixture.load(), job.lengths[0]
+    stored = q4_1.dequantise(*data.gate)[: mixpe_pe.REAL_CHANNELS].T
+    tokens = np.repeat(data.x[: mixpe_pe.REAL_TOKENS], mixpe_pe.REAL_CHANNELS, axis=0).ravel().astype(np.float16)
+
+    def in_order(columns: NDArray[np.floating[Any]]) -> F16:
+        return np.tile(columns.T.ravel(), mixpe_pe.REAL_TOKENS).astype(np.float16)
+
+    if spec.design == "fp16":
+        return Groups(tokens, in_order(stored), job.lengths), products
+    scale = np.repeat(quantise_weights(stored, "int4", group).scale, group, axis=0)[: len(stored)]
+    return Groups(tokens, job.w, job.lengths, scale=in_order(scale)), products
 
 
 def every_code(scale: int) -> Groups:

@@ -13,5 +13,8 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
-REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {"mixpe_pe": mixpe_pe.real}
+REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
+    "mixpe_pe": mixpe_pe.real,
+    "pe_baseline": pe_baseline.real,
+}
 """Real data for a unit: specification in; out a job and the number of products in it, for figures per product."""
