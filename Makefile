@@ -43,7 +43,9 @@ test-all: check
 
 bench: $(READY)
 	$(BIN)/python -m scripts.bench
-	$(BIN)/python -m scripts.compare
+	mkdir -p build
+	$(BIN)/python -m scripts.compare --json build/compare.json
+	$(BIN)/python -m scripts.iso_area build/compare.json
 
 clean:
 	rm -rf build .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
