@@ -122,7 +122,11 @@ def asic_models(library: Library) -> str:
     Not the library's own Verilog, where it has some: flip-flops that are user-defined primitives take their input on
     the clock edge before or after the registers around them do, as the simulator pleases.
     """
-    script = ["read_liberty -ignore_miss_func -ignore_miss_dir cells.lib", "proc", "write_verilog -noattr models.v"]
+    script = [
+        "read_liberty -ignore_miss_func -ignore_miss_dir cells.lib",
+        "proc",
+        "write_verilog -noattr -simple-lhs models.v",
+    ]
     return _yosys(script, {}, library, ["models.v"])["models.v"]
 
 
@@ -166,7 +170,7 @@ def _netlist(
     if library:
         files["adder.v"] = _adder(library)
         read.append("read_liberty -lib -ignore_miss_func -ignore_miss_dir cells.lib")
-    written = ["write_json netlist.json", "write_verilog -noattr -norename netlist.v"]
+    written = ["write_json netlist.json", "write_verilog -noattr -simple-lhs -norename netlist.v"]
     made = _yosys([*read, *script, *written], files, library, ["netlist.json", "netlist.v"])
     delays = re.findall(r"Delay = +([0-9.]+) ps", made["log"])
     design = json.loads(made["netlist.json"])["modules"][module]
