@@ -274,3 +274,57 @@ def test_real_layers_in_groups_that_are_not_stored_are_refused() -> None:
     with pytest.raises(SpecError) as e:
         gemm(MixPESpec(group=64), f.x[:1], f.gate)
     assert str(e.value) == "group must be 32, as the weights are stored, not 64"
+
+
+OTHERS: list[dict[str, Any]] = [
+    {"act": "fp16"},
+    {"act": "fp16", "weight": "int4", "accumulate": "exact", "group": 16, "k_max": 128},
+    {"act": "e4m3", "weight": "uint8_zero", "scale": "bf16"},
+    {"act": "e4m3", "weight": "e2m1", "scale": "e4m3", "accumulate": "exact", "act_scale": "token"},
+    {"act": "e5m2", "weight": "e2m1", "scale": "e8m0"},
+    {"act": "int16", "weight": "e2m1", "scale": "e4m3"},
+    {"act": "int16", "weight": "int8", "act_scale": "pow2"},
+    {"act": "int8", "weight": "int4", "out": "bf16"},
+]
+
+
+@pytest.mark.parametrize("mode", OTHERS, ids=lambda m: "-".join(map(str, m.values())))
+def test_other_formats_keep_their_budget(mode: dict[str, Any]) -> None:
+    """Where results and reference are normal FP32 numbers."""
+    spec = _spec(**mode)
+    rng = np.random.default_rng(5)
+    for k in (1, 31, 32, 100):
+        job = random_job(spec, rng, 5, k, 9)
+        with np.errstate(over="ignore", invalid="ignore"):
+            y, exact, budget = spec.compute(job), model.reference(spec, job), model.budget(spec, job)
+            normal = np.isfinite(y) & (np.abs(exact) > 2.0**-126)
+            assert (np.abs(y - exact) <= budget)[normal].all()
+
+
+@pytest.mark.parametrize("accumulate", ["exact", "fp32"])
+def test_sums_of_fp16_activations_are_the_correctly_rounded_ones(accumulate: str) -> None:
+    """One group with scale 1, against fractions."""
+    spec = _spec(act="fp16", weight="int4", group=128, accumulate=accumulate, k_max=128)
+    rng = np.random.default_rng(6)
+    x = (rng.normal(size=(20, 128)) * 2.0 ** rng.integers(-14, 12, (20, 128))).astype(np.float16)
+    w = rng.integers(-8, 8, (128, 10))
+    job = Gemm(x=x.view(np.uint16).astype(np.int64), w=w, scale=np.ones((1, 10), np.float16))
+    y = spec.compute(job)
+    for m in range(20):
+        for n in range(10):
+            products = [Fraction(float(a)) * int(b) for a, b in zip(x[m], w[:, n], strict=True)]
+            assert y[m, n] == _nearest_fp32(sum(products, Fraction(0)))
+
+
+def test_a_special_activation_makes_its_results_special() -> None:
+    spec = _spec(act="fp16", weight="int4")
+    x = np.array([[0x7C00, 0x3C00], [0x7C00, 0xFC00], [0x7E00, 0x3C00], [0xFC00, 0x0000]])
+    w = np.array([[1, -1, 0], [1, 1, 1]])
+    y = spec.compute(Gemm(x=x, w=w, scale=np.ones((1, 3), np.float16)))
+    inf, nan = np.inf, np.nan
+    expected = [[inf, -inf, nan], [nan, -inf, nan], [nan, nan, nan], [-inf, inf, nan]]
+    assert np.array_equal(y, np.array(expected, np.float32), equal_nan=True)
+    low = _spec(act="fp16").compute(
+        Gemm(x=x, w=w + 8, scale=np.ones((1, 3), np.float16), extra=np.zeros((1, 3), np.float16))
+    )
+    assert np.isnan(low).all()
