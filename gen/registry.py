@@ -51,7 +51,7 @@ UNITS = {
     for u in (
         Unit(
             "mixpe_pe",
-            "one MixPE processing element behind streams: exact group sums of INT8 x 4-bit products",
+            "one MixPE processing element behind streams: exact group sums of low-bit weights times wider activations",
             "MixPE (arXiv 2411.16158), shift-and-add processing element",
             PESpec,
             PEStream,
