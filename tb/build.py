@@ -110,13 +110,14 @@ class Build:
 
     @cached_property
     def key(self) -> str:
+        tools = _tools()  # first, so that a missing Verilator is what is said to be missing
         parts = (
             self.product.verilog,
             self._control_file(),
             self._binding(),
             DRIVER.read_text(),
             repr(self.flags.verilate + self.flags.make),
-            *_tools(),
+            *tools,
         )
         return _hash(*parts)
 
