@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import EXPONENTS, FLOATS, ScaleFormat
+from golden.mixpe.formats import ACT_FLOATS, EXPONENTS, FLOATS, ScaleFormat
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.job import Gemm
 from golden.ports import Beats
@@ -35,6 +35,8 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
         case_of(spec, "specials", [_specials(spec, rng) for _ in range(4)], seed=seed),
         case_of(spec, "cancellation", [_cancellation(spec, rng)], seed=seed),
     ]
+    if spec.out != "fp32" and (ties := list(_ties(spec))):
+        cases.append(case_of(spec, "ties", ties, seed=seed))
     if spec.scale_format.infinities:
         cases.append(case_of(spec, "infinities", list(_infinities(spec)), seed=seed))
     if spec.act_format.floating:
@@ -182,6 +184,35 @@ def _special_activations(spec: MixPESpec, rng: np.random.Generator) -> Iterator[
         there[0] = False
         job.w[:, ::3] = spec.weight_format.offset
         yield dataclasses.replace(job, x=np.where(there, rng.choice(ends, job.x.shape), job.x))
+    if not spec.act_format.infinities:
+        return
+    # one infinity a row and no weight of zero: results are infinite, of both signs, but for columns with a zero scale
+    nonzero = weight_codes(spec.pe)[spec.weight_format.operand(weight_codes(spec.pe)) != 0]
+    infinity = ((1 << spec.act_format.exponent_bits) - 1) << spec.act_format.fraction_bits
+    for _ in range(4):
+        job = random_job(spec, rng, spec.rows, k, spec.cols)
+        signs = rng.integers(0, 2, spec.rows) << (spec.act_format.bits - 1)
+        job.x[np.arange(spec.rows), rng.integers(0, k, spec.rows)] = infinity | signs
+        job = dataclasses.replace(job, w=rng.choice(nonzero, job.w.shape))
+        yield job
+    if spec.scale_format.signed:
+        some = rng.random(job.scale.shape) < 0.5
+        yield dataclasses.replace(job, scale=np.where(some, np.zeros_like(job.scale), job.scale))
+
+
+def _ties(spec: MixPESpec) -> Iterator[Gemm]:
+    """Results 2049 and 2051, half way between two FP16 numbers, and 257 and 259, between two of BF16."""
+    f, x = spec.weight_format, spec.act_format
+    one = int(ACT_FLOATS[spec.act].code(np.ones(1))[0]) if x.floating else 1
+    values = np.ldexp(f.operand(weight_codes(spec.pe)) + f.offset, f.exponent)
+    for scale, factor in ((683, 3), (293, 7), (257, 1), (37, 7)):
+        if spec.scale not in ("fp16", "fp32") or factor not in values:
+            continue
+        w = weight_codes(spec.pe)[np.flatnonzero(values == factor)[0]]
+        job = _filled(spec, np.full((spec.rows, 1), one), np.full((1, spec.cols), w))
+        scales = np.where(np.arange(spec.cols) % 2, -scale, scale)[None, :].astype(job.scale.dtype)
+        none = None if job.extra is None else np.zeros_like(job.extra)
+        yield dataclasses.replace(job, scale=scales, extra=none)
 
 
 def _infinities(spec: MixPESpec) -> Iterator[Gemm]:

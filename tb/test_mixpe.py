@@ -194,3 +194,36 @@ def test_fault_is_caught(name: str) -> None:
     product = broken(_tiny(), pattern, replacement, module=f"mixpe_{module}")
     with pytest.raises(CheckFailed):
         run_bulk(spec, BENCHES["mixpe"](spec, 1), 1, product=product)
+
+
+# The same for the configuration `fp16-exact`: what integers do not have.
+FLOAT_FAULTS = {
+    "PE: the largest shift is lost": ("pe", "up_by_4 = x_o[16] ?", "up_by_4 = 1'h0 ?"),
+    "PE: infinity times zero is no NaN": ("pe", "_13 = _8 | product_now[14]", "_13 = product_now[14]"),
+    "PE: marks of the group before stay": ("pe", "acc <= 50'h0000000000000", "acc <= { acc[49:48], 48'h000000000000 }"),
+    "PE: marks are of the wrong sign": ("pe", "_9 = ~ product_now[14]", "_9 = product_now[14]"),
+    "operands: subnormals have a hidden one": (
+        "feeder",
+        "{ 1'h0, _20, act__payload[9:0] }",
+        "{ 2'h1, act__payload[9:0] }",
+    ),
+    "operands: infinities count as numbers": ("feeder", "_17 = & act__payload[14:10]", "_17 = 1'h0"),
+    "dequantiser: infinite sums keep the finite sign": (
+        "dequant_exact",
+        "_32 = _16 ? corrected[47] :",
+        "_32 = 1'h1 ? corrected[47] :",
+    ),
+    "dequantiser: infinity times zero scale": ("dequant_exact", "_29 = _22 | _28", "_29 = _22"),
+    "convert: ties away from zero": ("convert", "_24 = _23 | significand[14]", "_24 = 1'h1"),
+    "convert: too large becomes the largest": ("convert", "? 15'h7c00 : _26[14:0]", "? 15'h7bff : _26[14:0]"),
+    "convert: subnormal results shifted too little": ("convert", "down_by_3 = down[3] ?", "down_by_3 = 1'h0 ?"),
+}
+
+
+@pytest.mark.parametrize("name", FLOAT_FAULTS)
+def test_float_fault_is_caught(name: str) -> None:
+    spec = MixPESpec(**SMALL["fp16-exact"])
+    module, pattern, replacement = FLOAT_FAULTS[name]
+    product = broken(export(spec), pattern, replacement, module=f"mixpe_{module}")
+    with pytest.raises(CheckFailed):
+        run_bulk(spec, BENCHES["mixpe"](spec, 1), 1, product=product)
