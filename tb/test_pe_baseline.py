@@ -77,14 +77,14 @@ def _bits(mode: int) -> tuple[int, int]:
 TINY = BaselineSpec(design="bitfusion", group=16)
 
 FAULTS: dict[str, tuple[BaselineSpec, str, str]] = {
-    "ties rounded up": (FP16, " = _49 | left_1[5];", " = 1'h1;"),
-    "what is shifted out forgotten": (FP16, "_25[27:16] } | { 27'h0000000, _26 }", "_25[27:16] }"),
-    "negative difference not turned round": (FP16, "minus = _39 & total_1[29]", "minus = 1'h0"),
-    "small sums lost to zero products": (FP16, "stay = distance[7] | _102", "stay = distance[7]"),
+    "ties rounded up": (FP16, " = _92 | left_1[5];", " = 1'h1;"),
+    "what is shifted out forgotten": (FP16, "down_by_3[27:16] } | { 27'h0000000, _76 }", "down_by_3[27:16] }"),
+    "negative difference not turned round": (FP16, "minus = _82 & total_1[29]", "minus = 1'h0"),
+    "small sums lost to zero products": (FP16, "stay = distance[7] | _66", "stay = distance[7]"),
     "infinities forgotten": (FP16, "= acc[32:31] | product[31:30]", "= product[31:30]"),
     "bubbles multiplied": (FP16, "_1 ? { i__payload[15], _21 } : 17'h00000", "{ i__payload[15], _21 }"),
     "weight not rounded to even": (DEQUANT, "_7 = full[0] | full[2]", "_7 = 1'h1"),
-    "code 0 hides an infinite scale": (DEQUANT, "_40 = _38 & _39", "_40 = 1'h0"),
+    "code 0 hides an infinite scale": (DEQUANT, "_25 = _23 & _24", "_25 = 1'h0"),
     "halves always joined": (TINY, "w_o[8] ? { brick_1, 4'h0 }", "1'h1 ? { brick_1, 4'h0 }"),
     "low half of a weight signed": (TINY, "_20 = ~ w_o[8]", "_20 = 1'h1"),
 }

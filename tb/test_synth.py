@@ -166,7 +166,7 @@ def test_other_bad_input(library: liberty.Library) -> None:
         synthesise(product, "lut5")
     with pytest.raises(SpecError, match=r"^target must be ecp5, or asic with a library, not 'asic'$"):
         gates(product, "pe", "asic")
-    with pytest.raises(SpecError, match=r"^design must be one of int4 multiply 1, .*, not 'x'$"):
+    with pytest.raises(SpecError, match=r"^design must be one of W8A8 shift_add, .*, not 'x'$"):
         compare.chosen(["x"])
     assert compare.main(["--only", "x"]) == 2
 
