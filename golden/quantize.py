@@ -23,7 +23,7 @@ class Weights(NamedTuple):
 
     codes: NDArray[np.integer[Any]]
     """``[K, N]``, in the range of the format"""
-    scale: NDArray[np.float16]
+    scale: NDArray[np.floating[Any]]
     """``[J, N]``, positive"""
     zero: NDArray[np.integer[Any]]
     """``[J, N]``, a code of the format; all 0 for symmetric formats"""
@@ -58,25 +58,25 @@ class GroupedTokens(NamedTuple):
     """``[M, ceil(K / group)]``, -16..15"""
 
 
-def quantise_weights(w: NDArray[np.floating[Any]], weight: str, group: int) -> Weights:
-    """Quantise ``W[K, N]`` to the weight format ``int4``, ``int4_sym`` or ``uint4_zero``.
+def quantise_weights(w: NDArray[np.floating[Any]], weight: str, group: int, scale: str = "fp16") -> Weights:
+    """Quantise ``W[K, N]`` to an integer weight format (:data:`FORMATS`), with scales of the format ``scale``.
 
     With ``low..high`` the codes of the format, over one group:
 
     symmetric   ``scale = max(max W / high, min W / low)``, the smallest that clips nothing (``max |W| / 7`` for
                 ``int4_sym``); ``zero = 0``
-    unsigned    ``scale = (max(W, 0) - min(W, 0)) / 15``; ``zero = round(-min(W, 0) / scale)``
+    unsigned    ``scale = (max(W, 0) - min(W, 0)) / high``; ``zero = round(-min(W, 0) / scale)``
 
-    and ``code = clip(round(W / scale) + zero)``. The scale is rounded to fp16 *before* it is used, so a code may clip
-    by the rounding of the scale. A group whose scale rounds to zero (all zero or tiny, scale below 2^-25) has
+    and ``code = clip(round(W / scale) + zero)``. The scale is rounded to its format *before* it is used, so a code may
+    clip by the rounding of the scale. A group whose scale rounds to zero (all zero or tiny, scale below 2^-25) has
     ``code = zero = 0, scale = 1``.
 
     Error   ``|W - scale*(code - zero)| <= scale/2 + c*e``, where ``e <= max(scale * 2^-11, 2^-25)`` is the rounding
-            error of the scale and ``c`` the number of codes - 1 (unsigned) or the larger of ``-low`` and ``high``
+            error of an fp16 scale and ``c`` the number of codes - 1 (unsigned) or the larger of ``-low`` and ``high``
             (symmetric): below ``0.508 * scale`` and ``0.504 * scale`` for normal scales. For groups that became
             zero, the weights themselves, at most ``c * 2^-25``.
     Raises  :class:`~golden.spec.SpecError` for an unknown format, a negative group, weights that are not finite, and
-            scales beyond fp16.
+            scales beyond their format.
     """
     if weight not in FORMATS:
         raise SpecError(f"weight must be one of {', '.join(FORMATS)}, not {weight!r}")
@@ -87,14 +87,14 @@ def quantise_weights(w: NDArray[np.floating[Any]], weight: str, group: int) -> W
     bottom = np.minimum(np.minimum.reduceat(w, starts), 0)
     asymmetric = fmt.correction == "zero"
     ideal = (top - bottom) / (fmt.high - fmt.low) if asymmetric else np.maximum(top / fmt.high, bottom / fmt.low)
-    with np.errstate(over="ignore"):
-        scale = ideal.astype(np.float16)
-    if np.isinf(scale).any():
-        raise SpecError(f"scale must be at most 65504 (fp16), not {ideal.max():g}")
-    scale[scale == 0] = 1
-    zero = np.rint(-bottom / scale).clip(fmt.low, fmt.high) if asymmetric else np.zeros_like(top)
-    codes = np.rint(w / np.repeat(scale.astype(np.float64), lengths, axis=0)) + np.repeat(zero, lengths, axis=0)
-    return Weights(_small(codes.clip(fmt.low, fmt.high)), scale, _small(zero))
+    scale_fmt = FLOATS[scale]
+    scales = scale_fmt.rounded(ideal)
+    if not np.isfinite(scales).all():
+        raise SpecError(f"scale must be at most {scale_fmt.largest:g} ({scale}), not {ideal.max():g}")
+    scales[scales == 0] = 1
+    zero = np.rint(-bottom / scales).clip(fmt.low, fmt.high) if asymmetric else np.zeros_like(top)
+    codes = np.rint(w / np.repeat(scales.astype(np.float64), lengths, axis=0)) + np.repeat(zero, lengths, axis=0)
+    return Weights(_small(codes.clip(fmt.low, fmt.high)), scales, _small(zero))
 
 
 def quantise_e2m1(w: NDArray[np.floating[Any]], group: int, scale: str) -> MicroscaledWeights:

@@ -18,7 +18,7 @@ REAL_TOKENS, REAL_CHANNELS = 4, 8
 def bench(spec: PESpec, seed: int) -> list[Case]:
     """Every product alone (or a sample), groups of special and random lengths, extremes, all stalls, resets."""
     rng = np.random.default_rng(seed)
-    lengths = _lengths(spec, rng)
+    lengths = group_lengths(spec.group, rng, 12)
     mixed = [_random(spec, rng, lengths) for _ in range(2)]
     singles = [_random(spec, rng, [1] * 40)]
     cases = [
@@ -94,8 +94,7 @@ def _products(spec: PESpec, rng: np.random.Generator) -> Groups:
         ends = corners(spec.act_format)
         sample = rng.choice(x, max(8, 4000 // len(weight_codes(spec))))
         x = np.concatenate([ends, sample])
-    w = weight_codes(spec)
-    return pairs(x, w if len(x) * len(w) <= 1 << 14 else rng.choice(w, 16))
+    return pairs(x, weight_codes(spec))
 
 
 def corners(fmt: ActFormat) -> NDArray[np.int64]:
@@ -131,10 +130,10 @@ def _extremes(spec: PESpec) -> Iterator[Groups]:
     yield Groups(np.full(n, least), np.where(turns, low, high), (n,))
 
 
-def _lengths(spec: PESpec, rng: np.random.Generator) -> list[int]:
-    """Short, full and random lengths in random order, in a job of about 2,000 products at most."""
-    special = [n for n in (1, 2, 3, 4, spec.group - 1, spec.group) if 1 <= n <= spec.group]
-    lengths = [*special, *special, *rng.integers(1, spec.group, 12, endpoint=True)]
+def group_lengths(group: int, rng: np.random.Generator, count: int) -> list[int]:
+    """Short, full and ``count`` random lengths in random order, in a job of about 2,000 steps at most."""
+    special = [n for n in (1, 2, 3, 4, group - 1, group) if 1 <= n <= group]
+    lengths = [*special, *special, *rng.integers(1, group, count, endpoint=True)]
     rng.shuffle(lengths)
     while sum(lengths) > 2000 and len(lengths) > 4:
         lengths.remove(max(lengths))

@@ -25,7 +25,7 @@ CORNERS = np.array(
 def bench(spec: BaselineSpec, seed: int) -> list[Case]:
     """Corners alone and in pairs, sums that cancel, grow and round, all mixtures of stalls, resets."""
     rng = np.random.default_rng(seed)
-    lengths = _lengths(spec, rng)
+    lengths = mixpe_pe.group_lengths(spec.group, rng, 30)
     mixed = [random_job(spec, rng, lengths) for _ in range(2)]
     singles = [random_job(spec, rng, [1] * 40)]
     cases = [
@@ -157,16 +157,6 @@ def _floats(rng: np.random.Generator, lengths: Sequence[int]) -> F16:
     bits = np.where((kind == 4) & (rng.random(n) < 0.5), bits & 0x83FF, bits)
     special = (kind == 7) & (rng.random(n) < 0.3)
     return _fp16(np.where(special, rng.choice(CORNERS, n) | bits & 0x8000, bits))
-
-
-def _lengths(spec: BaselineSpec, rng: np.random.Generator) -> list[int]:
-    """Short, full and random lengths in random order, in a job of about 2,000 beats at most."""
-    special = [n for n in (1, 2, 3, 4, spec.group - 1, spec.group) if 1 <= n <= spec.group]
-    lengths = [*special, *special, *rng.integers(1, spec.group, 30, endpoint=True)]
-    rng.shuffle(lengths)
-    while sum(lengths) > 2000 and len(lengths) > 4:
-        lengths.remove(max(lengths))
-    return [int(n) for n in lengths]
 
 
 def _fp16(bits: NDArray[np.integer]) -> F16:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import WEIGHTS
+from golden.mixpe.formats import FLOATS, WEIGHTS
 from golden.quantize import (
     FORMATS,
     Weights,
@@ -195,3 +195,14 @@ def test_bad_input_is_refused_in_one_sentence() -> None:
         with pytest.raises(SpecError) as e:
             call()
         assert str(e.value) == sentence
+
+
+@pytest.mark.parametrize("scale", ["bf16", "fp32", "e4m3", "e8m0"])
+def test_codes_fit_the_scale_that_is_stored(scale: str) -> None:
+    """Scales are values of their format, and every code is the nearest for the rounded scale."""
+    w = np.random.default_rng(5).normal(size=(64, 6)).astype(np.float32)
+    q = quantise_weights(w, "int4", 16, scale)
+    fmt = FLOATS[scale]
+    assert (fmt.value(fmt.code(q.scale)) == q.scale).all()
+    nearest = np.rint(w / np.repeat(q.scale.astype(np.float64), 16, axis=0)).clip(-8, 7)
+    assert (q.codes == nearest).all()

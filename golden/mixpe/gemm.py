@@ -131,7 +131,8 @@ class MixPESpec(UnitSpec):
             raise SpecError(
                 f"words must be one of {_listed(words)} for {shape} with {self.lanes} lanes, not {self.words}"
             )
-        readout = self.rows * self.grid.lane_cols * (self.pe.sum_width + self.row_sum_width)
+        word = self.pe.sum_width + self.row_sum_width + 2 * self.special_width
+        readout = self.rows * self.grid.lane_cols * word
         if readout > 65000:
             raise SpecError(
                 f"lanes must be fewer than {self.lanes} for {shape}: its read-out would have {readout} bits"

@@ -32,7 +32,7 @@ def gemm(spec: MixPESpec, x: NDArray[np.floating[Any]], matrix: q4_1.Matrix) -> 
     elif spec.weight_format.magnitudes:
         codes, scale, tensor = quantize.quantise_e2m1(q4_1.dequantise(*matrix).T, spec.group, spec.scale)
     else:
-        quantised = quantize.quantise_weights(q4_1.dequantise(*matrix).T, spec.weight, spec.group)
+        quantised = quantize.quantise_weights(q4_1.dequantise(*matrix).T, spec.weight, spec.group, spec.scale)
         codes, scale = quantised.codes, quantised.scale
         extra = quantised.zero if spec.weight_format.correction == "zero" else None
     x_codes, x_scale = _activations(spec, x)
