@@ -20,3 +20,6 @@ SKID = 1
 
 QUEUE = 1
 """A beat through an empty queue."""
+
+BLOCK_RAM_QUEUE = 2
+"""A beat through an empty queue in block RAM."""

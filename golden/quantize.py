@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import ACT_FLOATS, ACTS, E2M1_FORMAT, EXPONENTS, FLOATS, WEIGHTS
+from golden.mixpe.formats import ACT_FLOATS, ACTS, E2M1_FORMAT, EXPONENTS, FLOATS, WEIGHTS, WeightFormat
 from golden.spec import SpecError
 
 FORMATS = tuple(f.name for f in WEIGHTS.values() if f.correction != "min" and not f.magnitudes)
@@ -23,10 +23,12 @@ class Weights(NamedTuple):
 
     codes: NDArray[np.integer[Any]]
     """``[K, N]``, in the range of the format"""
-    scale: NDArray[np.floating[Any]]
+    scale: NDArray[np.number[Any]]
     """``[J, N]``, positive"""
     zero: NDArray[np.integer[Any]]
     """``[J, N]``, a code of the format; all 0 for symmetric formats"""
+    channel: NDArray[np.float32] | None = None
+    """``[N]``, a further factor of each column's scales; with scales of uint8 only"""
 
 
 class MicroscaledWeights(NamedTuple):
@@ -68,8 +70,9 @@ def quantise_weights(w: NDArray[np.floating[Any]], weight: str, group: int, scal
     unsigned    ``scale = (max(W, 0) - min(W, 0)) / high``; ``zero = round(-min(W, 0) / scale)``
 
     and ``code = clip(round(W / scale) + zero)``. The scale is rounded to its format *before* it is used, so a code may
-    clip by the rounding of the scale. A group whose scale rounds to zero (all zero or tiny, scale below 2^-25) has
-    ``code = zero = 0, scale = 1``.
+    clip by the rounding of the scale. Scales of uint8 are multiples, 1 to 255, of
+    ``channel = fp32(largest scale of the column / 255)``. A group whose scale rounds to zero (all zero or tiny,
+    scale below 2^-25) has ``code = zero = 0, scale = 1``.
 
     Error   ``|W - scale*(code - zero)| <= scale/2 + c*e``, where ``e <= max(scale * 2^-11, 2^-25)`` is the rounding
             error of an fp16 scale and ``c`` the number of codes - 1 (unsigned) or the larger of ``-low`` and ``high``
@@ -88,17 +91,37 @@ def quantise_weights(w: NDArray[np.floating[Any]], weight: str, group: int, scal
     asymmetric = fmt.correction == "zero"
     ideal = (top - bottom) / (fmt.high - fmt.low) if asymmetric else np.maximum(top / fmt.high, bottom / fmt.low)
     scale_fmt = FLOATS[scale]
+    if scale_fmt.integer:
+        channel = (ideal.max(axis=0) / scale_fmt.largest).astype(np.float32)
+        channel[channel == 0] = 1
+        factors = np.rint(ideal / channel).clip(1, scale_fmt.largest).astype(np.uint8)
+        zero, codes = _codes(w, factors * channel.astype(np.float64), bottom, lengths, fmt)
+        return Weights(codes, factors, zero, channel)
     scales = scale_fmt.rounded(ideal)
     if not np.isfinite(scales).all():
         raise SpecError(f"scale must be at most {scale_fmt.largest:g} ({scale}), not {ideal.max():g}")
     scales[scales == 0] = 1
-    zero = np.rint(-bottom / scales).clip(fmt.low, fmt.high) if asymmetric else np.zeros_like(top)
-    codes = np.rint(w / np.repeat(scales.astype(np.float64), lengths, axis=0)) + np.repeat(zero, lengths, axis=0)
-    return Weights(_small(codes.clip(fmt.low, fmt.high)), scales, _small(zero))
+    zero, codes = _codes(w, scales.astype(np.float64), bottom, lengths, fmt)
+    return Weights(codes, scales, zero)
+
+
+def _codes(
+    w: NDArray[np.float64],
+    scales: NDArray[np.float64],
+    bottom: NDArray[np.float64],
+    lengths: NDArray[np.intp],
+    fmt: WeightFormat,
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
+    """Zero points and codes, once scales are known."""
+    zero = np.zeros_like(scales)
+    if fmt.correction == "zero":
+        zero = np.rint(-bottom / scales).clip(fmt.low, fmt.high)
+    codes = np.rint(w / np.repeat(scales, lengths, axis=0)) + np.repeat(zero, lengths, axis=0)
+    return _small(zero), _small(codes.clip(fmt.low, fmt.high))
 
 
 def quantise_e2m1(w: NDArray[np.floating[Any]], group: int, scale: str) -> MicroscaledWeights:
-    """Quantise ``W[K, N]`` to E2M1 with a scale of format ``scale`` per group.
+    """Quantise ``W[K, N]`` to E2M1 with a floating-point scale of format ``scale`` per group.
 
     e8m0 (MXFP4)    ``scale = 2^(floor(log2 max |W|) - 2)``, as the OCP format recommends: the largest weight may clip.
     e4m3 (NVFP4)    ``tensor = fp32(max over all |W| / (6*448))``, ``scale = e4m3(max |W| / (6*tensor))``
@@ -136,10 +159,11 @@ def float_codes(x: NDArray[np.floating[Any]], act: str) -> NDArray[np.int64]:
 
 
 def dequantise_weights(q: Weights, group: int) -> NDArray[np.float32]:
-    """``scale * (code - zero)`` as ``float32[K, N]``; exact (11 + 5 bits)."""
+    """``scale * (code - zero)`` as ``float32[K, N]``; exact but for the channels' factor."""
     _, lengths = _groups(len(q.codes), group)
     signed = q.codes.astype(np.float32) - np.repeat(q.zero, lengths, axis=0)
-    return signed * np.repeat(q.scale, lengths, axis=0)
+    weights = signed * np.repeat(q.scale, lengths, axis=0)
+    return weights if q.channel is None else weights * q.channel
 
 
 def quantise_tokens(x: NDArray[np.floating[Any]], act: str = "int8") -> Tokens:

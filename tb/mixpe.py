@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import ACT_FLOATS, EXPONENTS, FLOATS, ScaleFormat
+from golden.mixpe import model
+from golden.mixpe.formats import ACT_FLOATS, EXPONENTS, FLOATS, IntegerOutput, ScaleFormat
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.job import Gemm
 from golden.ports import Beats
@@ -39,7 +40,7 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
         cases.append(case_of(spec, "ties", ties, seed=seed))
     if spec.scale_format.infinities:
         cases.append(case_of(spec, "infinities", list(_infinities(spec)), seed=seed))
-    if spec.act_format.floating:
+    if spec.stream_format.floating:
         jobs = list(_special_activations(spec, rng))
         cases.append(case_of(spec, "special-activations", jobs, seed=seed))
     for port in spec.ports:
@@ -51,21 +52,46 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
 
 def random_job(spec: MixPESpec, rng: np.random.Generator, m: int, k: int, n: int) -> Gemm:
     """Operands uniform over their codes; scales, minima and tokens' scales over many binades, both signs."""
-    f, x = spec.weight_format, spec.act_format
+    f = spec.weight_format
     groups = -(-k // spec.group) if spec.group else 1
     extra: NDArray[Any] | None = None
     if f.correction == "zero":
         extra = rng.integers(f.low, f.high, (groups, n), endpoint=True)
     elif f.correction == "min":
         extra = _floats(rng, spec.scale_format, (groups, n))
-    codes = rng.integers(*x.codes, (m, k), endpoint=True)
-    return Gemm(
-        x=np.where(x.special(codes), 1, codes),
+    job = Gemm(
+        x=_activations(spec, rng, m, k),
         w=rng.integers(f.low, f.high, (k, n), endpoint=True),
         scale=_floats(rng, spec.scale_format, (groups, n)),
         extra=extra,
         x_scale=_token_scales(spec, rng, m, groups),
+        channel=_floats(rng, FLOATS["fp32"], (n,)) if spec.channel_scaled else None,
     )
+    return job if spec.raw or not isinstance(spec.out_format, IntegerOutput) else _in_reach(spec, rng, job)
+
+
+def _activations(spec: MixPESpec, rng: np.random.Generator, m: int, k: int) -> NDArray[Any]:
+    """Uniform over the finite codes; aligned ones within as many binades of a group's largest as count, and some
+    more, or hardly any but the largest would be more than zero."""
+    x = spec.stream_format
+    codes = rng.integers(*x.codes, (m, k), endpoint=True)
+    if spec.aligned:
+        assert spec.align
+        top = np.repeat(rng.integers(1, x.max_shift + 1, (m, -(-k // 16)), endpoint=True), 16, axis=1)[:, :k]
+        field = (top - rng.integers(0, spec.align + 4, (m, k))).clip(0)
+        codes = codes & ~(((1 << x.exponent_bits) - 1) << x.fraction_bits) | field << x.fraction_bits
+    return np.where(x.special(codes), 1, codes)
+
+
+def _in_reach(spec: MixPESpec, rng: np.random.Generator, job: Gemm) -> Gemm:
+    """Tokens' scales (or those of the groups) such that 8-bit results are neither all zero nor all clipped."""
+    with np.errstate(all="ignore"):
+        wanted = rng.uniform(20, 300, job.shape[0])
+        if spec.act_scale == "token":
+            plain = dataclasses.replace(job, x_scale=np.ones(job.shape[0], np.float32))
+            most = np.abs(model.reference(spec, plain)).max(axis=1)
+            return dataclasses.replace(job, x_scale=(wanted / np.where(most > 0, most, 1)).astype(np.float32))
+        return job
 
 
 def _token_scales(spec: MixPESpec, rng: np.random.Generator, m: int, groups: int) -> NDArray[Any] | None:
@@ -77,6 +103,8 @@ def _token_scales(spec: MixPESpec, rng: np.random.Generator, m: int, groups: int
 
 
 def _floats(rng: np.random.Generator, fmt: ScaleFormat, shape: tuple[int, ...]) -> NDArray[Any]:
+    if fmt.integer:
+        return rng.integers(0, int(fmt.largest), shape, dtype=np.uint8, endpoint=True)
     low, high = {"fp16": (-26, 16), "e4m3": (-11, 9)}.get(fmt.name, (-40, 40))  # subnormals included
     values = rng.normal(size=shape) * 2.0 ** rng.integers(low, high, shape)
     values = values if fmt.signed else np.abs(values)
@@ -100,13 +128,14 @@ def _filled(spec: MixPESpec, x: NDArray[Any], w: NDArray[Any], **fields: Any) ->
     if spec.act_scale != "none":
         pow2 = spec.act_scale == "pow2"
         token = np.zeros((spec.rows, groups), np.int64) if pow2 else np.ones(spec.rows, np.float32)
-    job = Gemm(x=x, w=w, scale=np.ones(size, dtype), extra=extra, x_scale=token)
+    channel = np.ones(spec.cols, np.float32) if spec.channel_scaled else None
+    job = Gemm(x=x, w=w, scale=np.ones(size, dtype), extra=extra, x_scale=token, channel=channel)
     return dataclasses.replace(job, **fields)
 
 
 def _extremes(spec: MixPESpec) -> Iterator[Gemm]:
     """Groups of one corner of the operand ranges, and of corners that alternate in sign, under the largest scale."""
-    f, x = spec.weight_format, spec.act_format
+    f, x = spec.weight_format, spec.stream_format
     k = min(2 * spec.length, spec.k_max, 512)
     groups = -(-k // spec.group) if spec.group else 1
     most = np.full((groups, spec.cols), min(spec.scale_format.largest, 2.0**15), spec.scale_format.dtype)
@@ -160,7 +189,8 @@ def _specials(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
     if spec.act_scale == "token":
         assert x_scale is not None
         x_scale = some(x_scale, FLOATS["fp32"])
-    return dataclasses.replace(job, scale=some(job.scale, fmt), extra=extra, x_scale=x_scale)
+    channel = some(job.channel, FLOATS["fp32"]) if job.channel is not None else None
+    return dataclasses.replace(job, scale=some(job.scale, fmt), extra=extra, x_scale=x_scale, channel=channel)
 
 
 def _corner_values(fmt: ScaleFormat) -> NDArray[Any]:
@@ -177,21 +207,22 @@ def _corner_values(fmt: ScaleFormat) -> NDArray[Any]:
 def _special_activations(spec: MixPESpec, rng: np.random.Generator) -> Iterator[Gemm]:
     """Infinities and NaN among floating-point activations: one, several that agree or clash, next to zeros."""
     k = min(3 * spec.length, spec.k_max, 300)
-    ends = corners(spec.act_format)
+    fmt = spec.stream_format
+    ends = corners(fmt)
     for share in (1 / k, 4 / k, 0.2):
         job = random_job(spec, rng, spec.rows, k, spec.cols)
         there = rng.random(job.x.shape) < share
         there[0] = False
         job.w[:, ::3] = spec.weight_format.offset
         yield dataclasses.replace(job, x=np.where(there, rng.choice(ends, job.x.shape), job.x))
-    if not spec.act_format.infinities:
+    if not fmt.infinities:
         return
     # one infinity a row and no weight of zero: results are infinite, of both signs, but for columns with a zero scale
     nonzero = weight_codes(spec.pe)[spec.weight_format.operand(weight_codes(spec.pe)) != 0]
-    infinity = ((1 << spec.act_format.exponent_bits) - 1) << spec.act_format.fraction_bits
+    infinity = ((1 << fmt.exponent_bits) - 1) << fmt.fraction_bits
     for _ in range(4):
         job = random_job(spec, rng, spec.rows, k, spec.cols)
-        signs = rng.integers(0, 2, spec.rows) << (spec.act_format.bits - 1)
+        signs = rng.integers(0, 2, spec.rows) << (fmt.bits - 1)
         job.x[np.arange(spec.rows), rng.integers(0, k, spec.rows)] = infinity | signs
         job = dataclasses.replace(job, w=rng.choice(nonzero, job.w.shape))
         yield job
@@ -201,9 +232,13 @@ def _special_activations(spec: MixPESpec, rng: np.random.Generator) -> Iterator[
 
 
 def _ties(spec: MixPESpec) -> Iterator[Gemm]:
-    """Results 2049 and 2051, half way between two FP16 numbers, and 257 and 259, between two of BF16."""
-    f, x = spec.weight_format, spec.act_format
-    one = int(ACT_FLOATS[spec.act].code(np.ones(1))[0]) if x.floating else 1
+    """Results half way: 2049 and 2051 between two FP16 numbers, 257 and 259 between two of BF16, halves between two
+    integers."""
+    f, x = spec.weight_format, spec.stream_format
+    one = int(ACT_FLOATS[x.name].code(np.ones(1))[0]) if x.floating else 1
+    if isinstance(spec.out_format, IntegerOutput):
+        yield from _halves(spec)
+        return
     values = np.ldexp(f.operand(weight_codes(spec.pe)) + f.offset, f.exponent)
     for scale, factor in ((683, 3), (293, 7), (257, 1), (37, 7)):
         if spec.scale not in ("fp16", "fp32") or factor not in values:
@@ -213,6 +248,21 @@ def _ties(spec: MixPESpec) -> Iterator[Gemm]:
         scales = np.where(np.arange(spec.cols) % 2, -scale, scale)[None, :].astype(job.scale.dtype)
         none = None if job.extra is None else np.zeros_like(job.extra)
         yield dataclasses.replace(job, scale=scales, extra=none)
+
+
+def _halves(spec: MixPESpec) -> Iterator[Gemm]:
+    """Results -130.0, -129.5 ... 130.0, as far as the formats give them."""
+    x, f = spec.stream_format, spec.weight_format
+    steps = np.arange(-260, 261)
+    wanted = steps if not x.floating else ACT_FLOATS[x.name].code(steps.astype(ACT_FLOATS[x.name].dtype))
+    there = wanted[(x.codes[0] <= wanted) & (wanted <= x.codes[1])]
+    one = weight_codes(spec.pe)[np.flatnonzero(f.operand(weight_codes(spec.pe)) + f.offset == 1 << -f.exponent)[0]]
+    for part in np.split(there, range(spec.rows, len(there), spec.rows)):
+        column = np.resize(part, (spec.rows, 1))
+        job = _filled(spec, column, np.full((1, spec.cols), one))
+        none = None if job.extra is None else np.zeros_like(job.extra)
+        half = None if job.x_scale is None else np.full_like(job.x_scale, 0.5)
+        yield dataclasses.replace(job, extra=none, x_scale=half)
 
 
 def _infinities(spec: MixPESpec) -> Iterator[Gemm]:
@@ -277,7 +327,10 @@ def _malformed(spec: MixPESpec, rng: np.random.Generator, seed: int) -> Iterator
             last = beats[stream].last.copy()
             last[k - 1] = False
             beats[stream] = Beats(beats[stream].data, last)
-            yield dataclasses.replace(good, name=f"no-tlast-on-{stream}", inputs=beats, status={"sts_error": 1})
+            # without its tlast, activations of the next tile are aligned with this one's
+            judged = not (spec.aligned and stream == "act")
+            name = f"no-tlast-on-{stream}"
+            yield dataclasses.replace(good, name=name, inputs=beats, status={"sts_error": 1}, judged=judged)
     if spec.k_max <= 256:
         job = random_job(spec, rng, spec.rows, spec.k_max, spec.cols)
         case = case_of(spec, "too-long", [job, random_job(spec, rng, spec.rows, 2, spec.cols)], seed=seed)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import fixture, q4_1
-from golden.mixpe.formats import ActFormat
+from golden.mixpe.formats import SOURCES, ActFormat, AlignedFormat, align
 from golden.mixpe.pe import Groups, PESpec
 from golden.quantize import float_codes, quantise_e2m1, quantise_weights
 from tb.transactions import Case, case_of, cases_of
@@ -49,7 +49,7 @@ def real(spec: PESpec) -> tuple[Groups, int]:
     ``REAL_TOKENS`` tokens of the fixture, each against ``REAL_CHANNELS`` output channels of its gate matrix in turn,
     over the whole K in groups of 32 (shorter where ``spec.group`` is). Weights with a float minimum are the stored
     codes, others are quantised again; integer activations use the whole range of the format, per token, floating-point
-    ones are rounded.
+    ones are rounded, aligned ones rounded to BF16 and aligned.
     """
     data, w, a = fixture.load(), spec.weight_format, spec.act_format
     codes: NDArray[Any]
@@ -62,10 +62,17 @@ def real(spec: PESpec) -> tuple[Groups, int]:
     else:
         codes = quantise_weights(stored, spec.weight, group).codes
     x = data.x[:REAL_TOKENS].astype(np.float64)
-    x_codes = float_codes(x, spec.act) if a.floating else np.rint(x * (a.high / np.abs(x).max(axis=1, keepdims=True)))
+    if isinstance(a, AlignedFormat):
+        starts = np.arange(0, x.shape[1], group)
+        x_codes, _ = align(float_codes(x, "bf16"), SOURCES["bf16_aligned"], a.significand_bits, starts)
+        x_codes &= (1 << a.significand_bits) - 1
+    elif a.floating:
+        x_codes = float_codes(x, spec.act)
+    else:
+        x_codes = np.rint(x * (a.high / np.abs(x).max(axis=1, keepdims=True))).astype(np.int64)
     k, n = codes.shape
     job = Groups(
-        x=np.repeat(x_codes, n, axis=0).ravel().astype(np.int64),
+        x=np.repeat(x_codes, n, axis=0).ravel(),
         w=np.tile(codes.T.ravel(), len(x)).astype(np.int64),
         lengths=tuple(min(group, k - at) for at in range(0, k, group)) * (n * len(x)),
     )
@@ -100,8 +107,12 @@ def _products(spec: PESpec, rng: np.random.Generator) -> Groups:
 def corners(fmt: ActFormat) -> NDArray[np.int64]:
     """Smallest and largest codes, and around zero; of floats zeros, the ends of the normal and subnormal numbers,
     infinities and NaN, of both signs."""
-    if not fmt.floating:
-        return np.array([fmt.low, fmt.low + 1, -1, 0, 1, fmt.high - 1, fmt.high])
+    if not fmt.floating or isinstance(fmt, AlignedFormat):
+        codes = np.array([fmt.low, fmt.low + 1, -1, 0, 1, fmt.high - 1, fmt.high])
+        if not fmt.floating:
+            return codes
+        special = 1 << (fmt.bits - 1)
+        return np.concatenate([codes & (special - 1), codes & (special - 1) | special])
     normal = 1 << fmt.fraction_bits
     largest = int(extreme(fmt, 1))
     magnitudes = np.array(

@@ -10,10 +10,15 @@ from golden import latency
 from golden.mixpe import model, schedule
 from golden.mixpe.formats import (
     ACTS,
+    ALIGNED,
     EXPONENTS,
     FLOATS,
+    OUTPUTS,
+    ROUNDINGS,
+    SOURCES,
     WEIGHTS,
     ActFormat,
+    IntegerOutput,
     ScaleFormat,
     WeightFormat,
     signed_bits,
@@ -23,8 +28,6 @@ from golden.mixpe.job import Gemm
 from golden.mixpe.pe import CORES, STAGES, PESpec
 from golden.ports import Beats, Field, StatusPort, StreamPort
 from golden.spec import SpecError, UnitSpec, param
-
-OUTPUTS = ("fp32", "fp16", "bf16")
 
 
 class MixPESpec(UnitSpec):
@@ -63,7 +66,7 @@ class MixPESpec(UnitSpec):
     unit: ClassVar[str] = "mixpe"
 
     weight: str = param("uint4_min", "weight format", choices=tuple(WEIGHTS))
-    act: str = param("int8", "activation format", choices=tuple(ACTS))
+    act: str = param("int8", "activation format", choices=(*ACTS, *SOURCES))
     rows: int = param(16, "rows of the array: tokens of a tile", low=1, high=64)
     cols: int = param(16, "columns of the array: output channels of a tile", low=1, high=64)
     group: int = param(32, "steps that share a scale, 16 to 256; 0: one scale per channel", low=0, high=256)
@@ -79,7 +82,9 @@ class MixPESpec(UnitSpec):
         "activation scale: FP32 per token (derived for integers), power of two per token and group, none (for floats)",
         choices=("token", "pow2", "none"),
     )
-    out: str = param("fp32", "format of the results", choices=OUTPUTS)
+    align: int | None = param(None, "bits of an aligned activation; derived: 16, 0 for others", low=0, high=24)
+    out: str = param("fp32", "format of the results; int32, int64: the sums of integers", choices=tuple(OUTPUTS))
+    rounding: str = param("half_even", "where ties go in results of int8 and int8_sym", choices=ROUNDINGS)
     core: str = param("shift_add", "product core", choices=CORES)
     stages: int = param(1, STAGES, low=1, high=3)
     dataflow: str = param("output_stationary", "what stays in the array", choices=("output_stationary",))
@@ -95,7 +100,8 @@ class MixPESpec(UnitSpec):
         floating = self.act_format.floating
         derived: dict[str, Any] = {
             "accumulate": "exact" if self.scale_format.exact and not floating else "fp32",
-            "act_scale": "none" if floating else "token",
+            "act_scale": "none" if floating or self.raw else "token",
+            "align": 16 if self.aligned else 0,
         }
         if self.group:
             derived["lanes"] = next(n for n in options if n * self.group >= self.rows * self.cols)
@@ -108,8 +114,17 @@ class MixPESpec(UnitSpec):
     def _check(self) -> None:
         if 0 < self.group < 16:
             raise SpecError(f"group must be 0 or an integer between 16 and 256, not {self.group}")
-        if self.accumulate == "exact" and not self.scale_format.exact:
-            raise SpecError(f"accumulate must be fp32 where scale is {self.scale}, not 'exact'")
+        for name, coarse in (("scale", not self.scale_format.exact), ("act", self.act == "bf16_aligned")):
+            if self.accumulate == "exact" and coarse:
+                raise SpecError(f"accumulate must be fp32 where {name} is {getattr(self, name)}, not 'exact'")
+        if self.aligned and self.align not in ALIGNED:
+            raise SpecError(f"align must be one of {_listed(ALIGNED)}, not {self.align}")
+        if not self.aligned and self.align:
+            raise SpecError(f"align must not be given where act is {self.act}, not {self.align}")
+        if self.rounding != "half_even" and self.out not in ("int8", "int8_sym"):
+            raise SpecError(f"rounding must be half_even where out is {self.out}, not {self.rounding!r}")
+        if self.raw:
+            self._check_raw()
         if self.act_scale == "pow2" and self.act_format.floating:
             raise SpecError(f"act_scale must be token or none where act is {self.act}, not 'pow2'")
         if self.weight_format.correction == "min" and not self.scale_format.signed:
@@ -138,6 +153,18 @@ class MixPESpec(UnitSpec):
                 f"lanes must be fewer than {self.lanes} for {shape}: its read-out would have {readout} bits"
             )
 
+    def _check_raw(self) -> None:
+        """Sums that leave as integers: nothing but integers goes into them."""
+        if self.act_format.floating:
+            raise SpecError(f"act must be an integer format where out is {self.out}, not {self.act!r}")
+        for name, needed in (("scale", "uint8"), ("accumulate", "exact"), ("act_scale", "none")):
+            if getattr(self, name) != needed:
+                raise SpecError(f"{name} must be {needed} where out is {self.out}, not {getattr(self, name)!r}")
+        if self.total_width > self.out_format.bits:
+            raise SpecError(
+                f"out must have at least {self.total_width} bits for tiles of k_max = {self.k_max}, not {self.out!r}"
+            )
+
     # --- formats and widths ---
 
     @property
@@ -145,16 +172,37 @@ class MixPESpec(UnitSpec):
         return WEIGHTS[self.weight]
 
     @property
+    def aligned(self) -> bool:
+        """Whether activations are aligned to the largest exponent of their group."""
+        return self.act in SOURCES
+
+    @property
     def act_format(self) -> ActFormat:
-        return ACTS[self.act]
+        """Activations as the elements see them."""
+        return ALIGNED[self.align or 16] if self.aligned else ACTS[self.act]
+
+    @property
+    def stream_format(self) -> ActFormat:
+        """Activations as they come."""
+        return SOURCES.get(self.act) or ACTS[self.act]
 
     @property
     def scale_format(self) -> ScaleFormat:
         return FLOATS[self.scale]
 
     @property
-    def out_format(self) -> ScaleFormat:
-        return FLOATS[self.out]
+    def out_format(self) -> ScaleFormat | IntegerOutput:
+        return OUTPUTS[self.out]
+
+    @property
+    def raw(self) -> bool:
+        """Whether results are the exact sums themselves."""
+        return isinstance(self.out_format, IntegerOutput) and self.out_format.raw
+
+    @property
+    def channel_scaled(self) -> bool:
+        """Whether each output channel has an FP32 scale of its own, beside those of its groups."""
+        return self.scale_format.integer and not self.raw
 
     @property
     def length(self) -> int:
@@ -164,7 +212,8 @@ class MixPESpec(UnitSpec):
     @property
     def pe(self) -> PESpec:
         """The processing element of this engine."""
-        return PESpec(weight=self.weight, act=self.act, group=self.length, core=self.core, stages=self.stages)
+        act = self.act_format.name
+        return PESpec(weight=self.weight, act=act, group=self.length, core=self.core, stages=self.stages)
 
     @property
     def row_sum_width(self) -> int:
@@ -189,8 +238,22 @@ class MixPESpec(UnitSpec):
 
     @property
     def sum_exponent(self) -> int:
-        """A group's sum is an integer times two to this."""
+        """A group's sum is an integer times two to this, and to the exponent of the group's activations."""
         return self.act_format.exponent + self.weight_format.exponent
+
+    @property
+    def exponents(self) -> tuple[int, int]:
+        """Range of the exponents that activations have per token and group; 0 and 0 where they have none."""
+        if self.aligned:
+            source = self.stream_format
+            low = source.exponent + source.fraction_bits + 2 - self.act_format.significand_bits
+            return low, low + source.max_shift
+        return EXPONENTS if self.act_scale == "pow2" else (0, 0)
+
+    @property
+    def exponent_bits(self) -> int:
+        """Bits of such an exponent, counted from the smallest."""
+        return (self.exponents[1] - self.exponents[0]).bit_length()
 
     @property
     def scale_significand_bits(self) -> int:
@@ -198,15 +261,9 @@ class MixPESpec(UnitSpec):
         return self.scale_format.fraction_bits + 2
 
     @property
-    def scale_shift(self) -> int:
-        """Largest shift of a scale's significand on the grid of the format's smallest number."""
-        return int((1 << self.scale_format.exponent_bits) - (3 if self.scale_format.infinities else 2))
-
-    @property
     def grid_exponent(self) -> int:
         """The exact sum over groups is an integer times two to this."""
-        least = 1 - self.scale_format.bias - self.scale_format.fraction_bits
-        return least + self.sum_exponent + (EXPONENTS[0] if self.act_scale == "pow2" else 0)
+        return self.scale_format.least_exponent + self.sum_exponent + self.exponents[0]
 
     @property
     def total_width(self) -> int:
@@ -215,9 +272,8 @@ class MixPESpec(UnitSpec):
         per_step = max(abs(v) for v in sum_range(self._reach, (self.act_format.low, self.act_format.high), 1))
         if f.correction == "min":
             per_step += -self.act_format.low
-        largest = ((1 << (self.scale_format.fraction_bits + 1)) - 1) << self.scale_shift
-        if self.act_scale == "pow2":
-            largest <<= EXPONENTS[1] - EXPONENTS[0]
+        largest = ((1 << (self.scale_format.fraction_bits + 1)) - 1) << self.scale_format.max_shift
+        largest <<= self.exponents[1] - self.exponents[0]
         return signed_bits(-largest * per_step * self.k_max, largest * per_step * self.k_max)
 
     # --- time ---
@@ -229,8 +285,11 @@ class MixPESpec(UnitSpec):
 
     @property
     def dequant_latency(self) -> int:
-        """Cycles through the dequantiser: correction 1; then exact: multiply 1, shift 1, add 1, accumulate 1, magnitude
-        1 and rounding; or fp32: magnitude 1, rounding, multiply, (add the minimum's share,) accumulate."""
+        """Cycles through the dequantiser: correction 1; then exact: multiply 1, shift 1, add 1, accumulate 1 (there are
+        the raw results), magnitude 1 and rounding; or fp32: magnitude 1, rounding, multiply, (add the minimum's share,)
+        accumulate."""
+        if self.raw:
+            return 5
         if self.accumulate == "exact":
             return 6 + latency.ROUND
         add_min = latency.ADD if self.weight_format.correction == "min" else 0
@@ -238,13 +297,15 @@ class MixPESpec(UnitSpec):
 
     @property
     def timing(self) -> schedule.Timing:
-        """A lane reads a sum in two cycles (row, lane), dequantises, and multiplies by the token's scale."""
-        scaled = latency.MULTIPLY if self.act_scale == "token" else 0
-        converted = 0 if self.out == "fp32" else latency.CONVERT
+        """A lane reads a sum in two cycles (row, lane), dequantises, and multiplies by the channel's scale and the
+        token's."""
+        scaled = latency.MULTIPLY * (self.channel_scaled + (self.act_scale == "token"))
+        converted = 0 if self.out == "fp32" or self.raw else latency.CONVERT
         recurrence = 2 if self.accumulate == "exact" else latency.ADD + 2
         lane_depth = 2 + self.dequant_latency + scaled + converted
         assert self.words
-        return schedule.Timing(self.grid, self.stages, lane_depth, recurrence, self.words)
+        align = latency.BLOCK_RAM_QUEUE + 2 if self.aligned else 0
+        return schedule.Timing(self.grid, self.stages, lane_depth, recurrence, self.words, align)
 
     @property
     def latency(self) -> int:
@@ -267,14 +328,14 @@ class MixPESpec(UnitSpec):
 
     # --- arithmetic ---
 
-    def compute(self, job: Gemm) -> NDArray[np.float32]:
+    def compute(self, job: Gemm) -> NDArray[Any]:
         return model.compute(self, job)
 
     # --- streams ---
 
     @property
     def ports(self) -> tuple[StreamPort, ...]:
-        f, x = self.weight_format, self.act_format
+        f, x = self.weight_format, self.stream_format
         bits = self.scale_format.bits
         par = [Field("scale", bits, self.scale)]
         if f.correction == "zero":
@@ -285,10 +346,14 @@ class MixPESpec(UnitSpec):
             scl, doc = Field("exponent", 5, "int5"), "exponents of the tokens' powers of two; one beat per group"
         else:
             scl, doc = Field("scale", 32, "fp32"), "the tokens' scales; one beat per tile"
-        scales = () if self.act_scale == "none" else (StreamPort("scl", "in", self.rows, (scl,), "", doc),)
+        scales = [] if self.act_scale == "none" else [StreamPort("scl", "in", self.rows, (scl,), "", doc)]
+        if self.channel_scaled:
+            doc = "the output channels' scales; one beat per tile"
+            scales.append(StreamPort("chn", "in", self.cols, (Field("scale", 32, "fp32"),), "", doc))
         assert self.words
         beats = self.rows * self.cols // self.words
-        result = Field("y", self.out_format.bits, self.out)
+        integer = f"int{self.out_format.bits}"
+        result = Field("y", self.out_format.bits, integer if self.out.startswith("int") else self.out)
         return (
             StreamPort(
                 "act",
@@ -312,18 +377,32 @@ class MixPESpec(UnitSpec):
         )
 
     @property
+    def step_port(self) -> StreamPort:
+        """Inside: one step's activations as they are fed, behind the aligner where there is one."""
+        if not self.aligned:
+            return self.port("act")
+        significand = Field("x", self.act_format.bits, f"uint{self.act_format.bits}")
+        fields = (significand, Field("up", self.exponent_bits, f"uint{self.exponent_bits}"))
+        return StreamPort("act", "in", self.rows, fields, "tile", "one step's activations and their group's exponents")
+
+    @property
+    def column_width(self) -> int:
+        """Inside: bits of a column's parameters, its channel's scale among them."""
+        return self.port("par").lane_width + (32 if self.channel_scaled else 0)
+
+    @property
     def status(self) -> tuple[StatusPort, ...]:
         return (StatusPort("error", ("tlast of act and wgt disagreed", "a tile was longer than k_max")),)
 
     def inputs(self, job: Gemm) -> dict[str, Beats]:
         model.check(self, job)
-        act, wgt, par, *scl, _ = self.ports
+        act, wgt, par, *scales, _ = self.ports
         k = job.shape[1]
         last = np.arange(k) == k - 1
         scale, extra = self.scale_format.code(job.scale), job.extra
         if extra is not None and self.weight_format.correction == "min":
             extra = self.scale_format.code(extra)
-        beats: dict[str, list[Beats]] = {p.name: [] for p in (act, wgt, par, *scl)}
+        beats: dict[str, list[Beats]] = {p.name: [] for p in (act, wgt, par, *scales)}
         for m, n in _tiles(self, job):
             beats["act"].append(act.pack(x=_pad(job.x[m].T, self.rows), last=last))
             beats["wgt"].append(wgt.pack(q=_pad(job.w[:, n], self.cols), last=last))
@@ -331,13 +410,17 @@ class MixPESpec(UnitSpec):
             if extra is not None:
                 fields[par.fields[1].name] = _pad(extra[:, n], self.cols)
             beats["par"].append(par.pack(**fields))
-            for port in scl:
-                assert job.x_scale is not None
-                tokens = _bits(job.x_scale[m]).reshape(len(job.x[m]), -1).T
-                beats["scl"].append(port.pack(**{port.fields[0].name: _pad(tokens, self.rows)}))
+            for port in scales:
+                if port.name == "chn":
+                    assert job.channel is not None
+                    values = _bits(job.channel[None, n])
+                else:
+                    assert job.x_scale is not None
+                    values = _bits(job.x_scale[m]).reshape(len(job.x[m]), -1).T
+                beats[port.name].append(port.pack(**{port.fields[0].name: _pad(values, port.lanes)}))
         return {name: Beats.concatenate(parts) for name, parts in beats.items()}
 
-    def outputs(self, job: Gemm, result: NDArray[np.float32]) -> dict[str, Beats]:
+    def outputs(self, job: Gemm, result: NDArray[Any]) -> dict[str, Beats]:
         port, t = self.ports[-1], self.timing
         last = np.arange(t.beats) == t.beats - 1
         edge = model.padding(self, job, result)
@@ -347,7 +430,7 @@ class MixPESpec(UnitSpec):
             parts.append(port.pack(y=self.out_format.code(tile).reshape(t.beats, t.words), last=last))
         return {"o": Beats.concatenate(parts)}
 
-    def result(self, job: Gemm, outputs: Mapping[str, Beats]) -> NDArray[np.float32]:
+    def result(self, job: Gemm, outputs: Mapping[str, Beats]) -> NDArray[Any]:
         words = self.out_format.value(self.ports[-1].unpack(outputs["o"])["y"])
         tiles = words.reshape(-1, self.rows, self.cols)
         y = np.empty((job.shape[0], job.shape[2]), dtype=words.dtype)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import ACTS, WEIGHTS, ActFormat, WeightFormat, signed_bits, sum_range
+from golden.mixpe.formats import ACTS, ALIGNED, WEIGHTS, ActFormat, WeightFormat, signed_bits, sum_range
 from golden.ports import Beats, Field, StreamPort
 from golden.spec import SpecError, UnitSpec, param
 
@@ -26,6 +26,9 @@ class Groups:
     lengths: tuple[int, ...]
 
 
+OPERANDS = ACTS | {f.name: f for f in ALIGNED.values()}
+"""Activations as an element sees them."""
+
 STAGES = "register stages from operands to sum: 1 none between, 2 product, 3 product and its terms (floats: its shift)"
 
 TWO_TERM = tuple(
@@ -39,6 +42,7 @@ class PESpec(UnitSpec):
     Formula     ``sum[g] = sum over k in group g of operand(w[k]) * operand(x[k])``, integers all. The operand of an
                 unsigned weight code is the code less half its range, of E2M1 twice its value; of a floating-point
                 activation its significand, shifted: its value on the grid of the format's smallest number.
+                Aligned ones (a significand, and above it a bit that makes it special) come from the engine's aligner.
     Special     a floating-point NaN or infinity adds nothing of worth to the sum but marks it: bit 0 of ``special`` for
                 a product of +infinity, bit 1 of -infinity, both for NaN (infinity times zero is one).
     Latency     ``latency`` cycles from the beat that ends a group to its sum.
@@ -52,7 +56,7 @@ class PESpec(UnitSpec):
     unit: ClassVar[str] = "mixpe_pe"
 
     weight: str = param("int4", "weight format", choices=tuple(WEIGHTS))
-    act: str = param("int8", "activation format", choices=tuple(ACTS))
+    act: str = param("int8", "activation format", choices=tuple(OPERANDS))
     group: int = param(128, "largest number of products in a sum", low=1, high=65536)
     core: str = param("shift_add", "product core", choices=CORES)
     stages: int = param(1, STAGES, low=1, high=3)
@@ -72,7 +76,7 @@ class PESpec(UnitSpec):
 
     @property
     def act_format(self) -> ActFormat:
-        return ACTS[self.act]
+        return OPERANDS[self.act]
 
     def _sum_width(self, x: tuple[int, int], terms: int) -> int:
         return signed_bits(*sum_range(self.weight_format.operands, x, terms))

@@ -102,7 +102,8 @@ class Timing:
     """Cycle numbers of one engine, from its grid and pipeline depths.
 
     ``stages``: register stages of the element; ``lane_depth``: cycles from a lane's read to its finished word;
-    ``recurrence``: smallest distance of two groups that the cross-group adder can take; ``words``: per output beat.
+    ``recurrence``: smallest distance of two groups that the cross-group adder can take; ``words``: per output beat;
+    ``align``: cycles from a group's last activation until its first one comes out of the aligner, 0 without one.
     """
 
     grid: Grid
@@ -110,9 +111,10 @@ class Timing:
     lane_depth: int
     recurrence: int
     words: int
+    align: int = 0
 
     @property
-    def align(self) -> int:
+    def lead(self) -> int:
         """Cycles from a step at the edge of the array to the first lane's first read, less one."""
         return self.stages + self.grid.wait
 
@@ -135,7 +137,7 @@ class Timing:
         row, col = np.divmod(flat, g.cols)  # the last word of each lane's share of the beat
         i, j = row % g.lane_rows, col // g.span
         slot = row // g.lane_rows * g.span + col % g.span
-        written = 1 + self.align + i + j * g.span + slot + self.lane_depth
+        written = 1 + self.lead + i + j * g.span + slot + self.lane_depth
         return written.max(axis=1) + QUEUE
 
     @property
@@ -157,7 +159,7 @@ class Timing:
     def groups(self) -> int:
         """Groups that may be between their last step and the end of their drain in the last lane's pipeline."""
         behind = self.grid.lane_rows - 1 + self.grid.cols - self.grid.span
-        return -(-(1 + self.align + behind + self.grid.depth + self.lane_depth) // self.period) + 1
+        return -(-(1 + self.lead + behind + self.grid.depth + self.lane_depth) // self.period) + 1
 
     def cycles(self, lengths: Sequence[int], group: int) -> int:
         """Cycles of tiles of ``lengths`` steps back to back, first accepted input beat to last delivered result.
@@ -167,11 +169,14 @@ class Timing:
         """
         step = SKID - 1  # issue cycle of the latest step; the first beat is accepted in cycle 0
         group_end = -self.period
+        came = step  # cycle in which the latest activation so far is there; the aligner's memory never holds it up
         out: list[int] = []  # cycle in which each tile's last beat leaves
         for n, length in enumerate(lengths):
             sizes = [group] * (length // group) + [length % group] if group else [length]
             for size in filter(None, sizes):
-                step = group_end = max(step + size, group_end + self.period)
+                came += size
+                aligned = came + self.align + size - 1 if self.align else came
+                step = group_end = max(step + size, group_end + self.period, aligned)
             if n >= self.tiles:
                 step = group_end = max(step, out[n - self.tiles] + 1)
             out.append(max(step + self.drain + SKID, (out[-1] if out else -1) + self.beats))

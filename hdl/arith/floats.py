@@ -32,8 +32,10 @@ def unpack(bits: Value, fmt: str) -> Unpacked:
     """Fields of a float; ``exponent`` is the biased one, 1 for subnormals."""
     f = FLOATS[fmt]
     fraction, field = bits[: f.fraction_bits], bits[f.fraction_bits : f.fraction_bits + f.exponent_bits]
-    if not f.signed:  # a power of two: no sign, no fraction, no zero
+    if f.power_of_two:  # no sign, no fraction, no zero
         return Unpacked(C(0, 1), C(1, 1), field, Mux(field.all(), C(NAN, 2), C(FINITE, 2)))
+    if f.integer:
+        return Unpacked(C(0, 1), bits, C(1, 1), C(FINITE, 2))
     normal = field.any()
     if f.infinities:
         kind = Mux(field.all(), Mux(fraction.any(), C(NAN, 2), C(INFINITE, 2)), C(FINITE, 2))
@@ -168,6 +170,54 @@ class Convert(wiring.Component):
         special = Mux(kind == NAN, C(quiet, f.bits - 1), C(infinity, f.bits - 1))
         magnitude = Mux(kind == FINITE, finite, special)
         m.d.comb += self.o.eq(delay(m, Cat(magnitude, negative & (kind != NAN)), 1, "result"))
+        return m
+
+
+class Requantise(wiring.Component):
+    """FP32 to an 8-bit integer of at least ``low``, clipped; NaN becomes 0.
+
+    Ties go to the even integer, away from zero or up, as ``rounding`` (:data:`golden.mixpe.formats.ROUNDINGS`) says.
+
+    Latency     ``latency`` = 2 cycles: shift to the binary point, round and clip.
+    """
+
+    kind = "requantise"
+    latency = latency.CONVERT
+
+    def __init__(self, low: int, rounding: str):
+        self.low = low
+        self.rounding = rounding
+        super().__init__({"i": In(32), "o": Out(8)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        x = unpack(self.i, "fp32")
+
+        # cycle 1: eight bits before the binary point; what is larger is clipped, below 1/4 only "not zero" counts
+        down = Signal(range(11))
+        beyond = x.exponent > 127 + 7
+        with m.If(x.exponent < 127 - 2):
+            m.d.comb += down.eq(10)
+        with m.Elif(~beyond):
+            m.d.comb += down.eq(127 + 7 - x.exponent)
+        magnitude = delay(m, shift_right_jam(m, x.significand, down, "down_by"), 1, "magnitude")
+        beyond = delay(m, beyond & (x.kind != NAN), 1, "beyond")
+        nothing = delay(m, x.kind == NAN, 1, "nothing")
+        negative = delay(m, x.negative, 1, "negative")
+
+        # cycle 2
+        kept, half, below = magnitude[-8:], magnitude[-9], magnitude[:-9].any()
+        up = {
+            "half_even": half & (below | kept[0]),
+            "half_away": half,
+            "half_up": half & (below | ~negative),
+        }[self.rounding]
+        rounded = Signal(9)
+        m.d.comb += rounded.eq(kept + up)
+        most = Mux(negative, -self.low, 127)
+        clipped = Mux(beyond | (rounded > most), most, rounded)[:8]
+        integer = Mux(nothing, 0, Mux(negative, -clipped, clipped))[:8]
+        m.d.comb += self.o.eq(delay(m, integer, 1, "result"))
         return m
 
 

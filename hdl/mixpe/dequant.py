@@ -12,7 +12,6 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from golden import latency
-from golden.mixpe.formats import EXPONENTS
 from golden.mixpe.gemm import MixPESpec
 from hdl.arith.bits import add_modulo, extend, index_bits, shift_left
 from hdl.arith.delay import delay
@@ -27,8 +26,8 @@ class Dequantiser(wiring.Component):
     -------
     a : group sum of operands; s : group sum of activations, both with their marks above; par : the column's
     parameters, scale low;
-    up : exponent of the activation's power of two, from the smallest; valid, first, slot : which running sum, and
-    whether it starts here; o : the running sum so far, FP32, ``spec.dequant_latency`` cycles later.
+    up : exponent of the activations, from the smallest; valid, first, slot : which running sum, and
+    whether it starts here; o : the running sum so far, FP32 or an integer, ``spec.dequant_latency`` cycles later.
     """
 
     def __init__(self, spec: MixPESpec):
@@ -39,11 +38,11 @@ class Dequantiser(wiring.Component):
                 "a": In(spec.pe.sum_width + spec.special_width),
                 "s": In(spec.row_sum_width + spec.special_width),
                 "par": In(spec.port("par").lane_width),
-                "up": In(5),
+                "up": In(max(1, spec.exponent_bits)),
                 "valid": In(1),
                 "first": In(1),
                 "slot": In(index_bits(spec.grid.depth)),
-                "o": Out(32),
+                "o": Out(spec.out_format.bits if spec.raw else 32),
             }
         )
 
@@ -101,7 +100,7 @@ class ExactDequantiser(Dequantiser):
     ::
 
         cycle  1 correct   2 multiply significands   3 shift onto the grid   4 add both, read the running sum
-               5 accumulate, write back   6 magnitude   7..9 round
+               5 accumulate, write back (raw results leave)   6 magnitude   7..9 round
 
     An infinity or a NaN travels beside the integer: two bits of kind and a sign.
     """
@@ -135,8 +134,15 @@ class ExactDequantiser(Dequantiser):
             word.eq(Cat(total, _join(old[spec.total_width :], special))),
         ]
         held = delay(m, word, 1, "held")
+        if spec.raw:
+            m.d.comb += self.o.eq(held[: spec.total_width].as_signed())
+        else:
+            self._round(m, held)
+        return m
 
-        # cycle 6: magnitude, then round
+    def _round(self, m: Module, held: Value) -> None:
+        """Cycle 6: magnitude, then round."""
+        spec = self.spec
         exponent = spec.grid_exponent
         m.submodules.round = rounded = Shared(Round, spec.total_width, exponent, exponent)
         value, mark = held[: spec.total_width], held[spec.total_width :]
@@ -149,16 +155,15 @@ class ExactDequantiser(Dequantiser):
             rounded.exponent.eq(exponent),
             self.o.eq(rounded.o),
         ]
-        return m
 
     def _term(self, m: Module, scale: Value, integer: Value, beyond: Value, name: str) -> tuple[Value, Value]:
         """Cycles 2 and 3: float times integer on the grid, and the special value that it stands for."""
         f = unpack(scale, self.spec.scale)
         # the grid is that of the smallest power of two, so every shift is to the left
-        powers = EXPONENTS[1] - EXPONENTS[0] if self.spec.act_scale == "pow2" else 0
-        up = Signal(range(self.spec.scale_shift + 1 + powers), name=f"{name}_up")
+        low, high = self.spec.exponents
+        up = Signal(range(self.spec.scale_format.max_shift + 1 + high - low), name=f"{name}_up")
         m.d.comb += up.eq(f.exponent - 1)
-        if self.spec.act_scale == "pow2":
+        if self.spec.exponent_bits:
             m.d.comb += up.eq(f.exponent - 1 + delay(m, self.up, 1, f"{name}_x_up"))
         finite = f.kind == FINITE
         factor = Mux(f.negative, -f.significand, f.significand)
@@ -206,8 +211,7 @@ class Fp32Dequantiser(Dequantiser):
 
     def _product(self, m: Module, parameter: Value, integer: Value, beyond: Value, name: str) -> Value:
         unit = self.spec.sum_exponent
-        low, high = EXPONENTS if self.spec.act_scale == "pow2" else (0, 0)
-        low, high = low + unit, high + unit
+        low, high = (e + unit for e in self.spec.exponents)
         m.submodules[f"{name}_round"] = rounded = Shared(Round, len(integer), low, high)
         m.submodules[f"{name}_multiply"] = multiply = Shared(Multiply, self.spec.scale)
         negative = integer[-1]
@@ -219,7 +223,7 @@ class Fp32Dequantiser(Dequantiser):
             rounded.special.eq(delay(m, kind, 1, f"{name}_kind") if self.spec.special_width else FINITE),
             rounded.exponent.eq(unit),
         ]
-        if self.spec.act_scale == "pow2":
+        if self.spec.exponent_bits:
             m.d.comb += rounded.exponent.eq(delay(m, self.up, 2, f"{name}_up") + low)
         m.d.comb += [
             multiply.a.eq(delay(m, parameter, 1 + latency.ROUND, f"{name}_parameter")),

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
 from hdl.arith.bits import choose
+from hdl.mixpe.align import Aligner
 from hdl.mixpe.array import Array
 from hdl.mixpe.collect import Collector
 from hdl.mixpe.feeder import Feeder
@@ -24,12 +25,12 @@ class Engine(wiring.Component):
 
     ::
 
-        act -+                x, w, last                 a, s (read-out)
-        wgt -+-> Feeder ----------------------> Array <------------------+
-        par -+     |  start, columns                                    |
-        scl -+     +----------------------> Sequencer per segment -> Lane rows -> Collector -> o
-                   |  tokens                    slot, par          ^
-                   +------------------------------------------------+
+        act -(Aligner)-+           x, w, last                 a, s (read-out)
+        wgt -----------+-> Feeder -----------------> Array <------------------+
+        par, chn ------+     |  start, columns                               |
+        scl -----------+     +-------------------> Sequencer per segment -> Lane rows -> Collector -> o
+                             |  tokens, up                slot, par         ^
+                             +----------------------------------------------+
     """
 
     kind = "engine"
@@ -47,8 +48,13 @@ class Engine(wiring.Component):
         m.submodules.feeder = feeder = Shared(Feeder, spec)
         m.submodules.array = array = Shared(Array, spec)
         m.submodules.collect = collect = Shared(Collector, spec)
-        for port in (p for p in spec.ports if p.direction == "in"):
-            skid(m, port, wiring.flipped(getattr(self, port.name)), getattr(feeder, port.name))
+        sinks = {port.name: getattr(feeder, port.name) for port in spec.ports if port.direction == "in"}
+        if spec.aligned:
+            m.submodules.aligner = aligner = Shared(Aligner, spec)
+            wiring.connect(m, aligner.o, feeder.act)
+            sinks["act"] = aligner.i
+        for name, sink in sinks.items():
+            skid(m, spec.port(name), wiring.flipped(getattr(self, name)), sink)
         m.d.comb += [
             array.x.eq(feeder.x),
             array.w.eq(feeder.w),
@@ -85,24 +91,29 @@ class Engine(wiring.Component):
         """Lane rows under one another; lane row i reads the rows i, i + lane_rows, ... Returns their chunks."""
         chunks = []
         spec, grid = self.spec, self.spec.grid
-        token_width = len(feeder.tokens) // grid.rows
         for i in range(grid.lane_rows):
             m.submodules[f"lane_row_{i}"] = lane = Shared(LaneRow, spec)
             rows = range(i, grid.rows, grid.lane_rows)
             m.d.comb += [
                 lane.slot_i.eq(slots),
                 lane.par_i.eq(pars),
-                lane.a.eq(Cat(array.a.word_select(r, len(array.a) // grid.rows) for r in rows)),
+                lane.a.eq(_words(array.a, rows, len(array.a) // grid.rows)),
                 lane.ready.eq(collect.lane_ready.word_select(i, grid.lane_cols)),
                 collect.lane_valid.word_select(i, grid.lane_cols).eq(lane.valid),
             ]
-            if spec.act_scale != "none":
-                tokens = Cat(feeder.tokens.word_select(r, token_width) for r in rows)
-                m.d.comb += [lane.scl.eq(tokens), lane.push.eq(feeder.push)]
+            if spec.act_scale == "token":
+                m.d.comb += [lane.tokens.eq(_words(feeder.tokens, rows, 32)), lane.push.eq(feeder.push)]
+            if spec.exponent_bits:
+                m.d.comb += [lane.up.eq(_words(feeder.up, rows, spec.exponent_bits)), lane.push_up.eq(feeder.push_up)]
             if needs_row_sum(spec):
-                m.d.comb += lane.s.eq(Cat(array.s.word_select(r, len(array.s) // grid.rows) for r in rows))
+                m.d.comb += lane.s.eq(_words(array.s, rows, len(array.s) // grid.rows))
             width = len(lane.column)
             m.d.comb += [array.column.word_select(r, width).eq(lane.column) for r in rows]
             slots, pars = lane.slot_o, lane.par_o
             chunks.append(lane.payload)
         return chunks
+
+
+def _words(values: Value, which: range, width: int) -> Value:
+    """Those words of ``values``, side by side."""
+    return Cat(values.word_select(n, width) for n in which)

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden import latency
 from golden.mixpe import schedule
-from golden.mixpe.formats import EXPONENTS
+from golden.mixpe.formats import IntegerOutput
 from golden.mixpe.gemm import MixPESpec
 from hdl.arith.bits import choose
 from hdl.arith.delay import delay
-from hdl.arith.floats import Convert, Multiply
+from hdl.arith.floats import Convert, Multiply, Requantise
 from hdl.mixpe.dequant import ExactDequantiser, Fp32Dequantiser
 from hdl.mixpe.row import needs_row_sum
 from hdl.mixpe.sequencer import slot_layout
@@ -27,7 +27,7 @@ class Lane(wiring.Component):
 
         slot, par --+--[reg]--> lane below
                     |
-        a, s ------> pick turn -> dequantise -> (x token scale) -> chunk of words -> queue -> o
+        a, s ------> pick turn -> dequantise -> (x channel's scale) -> (x token's) -> chunk of words -> queue -> o
 
     It never stops: the engine admits a tile only while its words are sure to find room in the queue.
 
@@ -36,7 +36,8 @@ class Lane(wiring.Component):
     Members
     -------
     slot_i, par_i -> slot_o, par_o : the sequence, one cycle later; a, s : read-outs of this lane's rows;
-    scl, push : scales of this lane's rows, one push per tile (per group with powers of two); o : chunks of words.
+    tokens, push : scales of this lane's rows, one push per tile; up, push_up : exponents of their activations, one per
+    group; o : chunks of words.
     """
 
     kind = "lane"
@@ -50,13 +51,12 @@ class Lane(wiring.Component):
         members: dict[str, Any] = {
             "slot_i": In(slot_layout(spec)),
             "slot_o": Out(slot_layout(spec)),
-            "par_i": In(spec.port("par").lane_width),
-            "par_o": Out(spec.port("par").lane_width),
+            "par_i": In(spec.column_width),
+            "par_o": Out(spec.column_width),
             "a": In(turns * (spec.pe.sum_width + spec.special_width)),
             "o": Out(stream.Signature(spec.out_format.bits * chunk)),
         }
-        if spec.act_scale != "none":
-            members |= {"scl": In(turns * spec.port("scl").lane_width), "push": In(1)}
+        members |= scale_members(spec, turns)
         if needs_row_sum(spec):
             members["s"] = In(turns * (spec.row_sum_width + spec.special_width))
         super().__init__(members)
@@ -75,41 +75,44 @@ class Lane(wiring.Component):
         if needs_row_sum(spec):
             m.d.comb += dequant.s.eq(delay(m, choose(self.s, len(dequant.s), slot.turn), 1, "s_chosen"))
         m.d.comb += [
-            dequant.par.eq(delay(m, self.par_o, 1, "par_late")),
+            dequant.par.eq(delay(m, self.par_o[: len(dequant.par)], 1, "par_late")),
             dequant.valid.eq(delay(m, slot.valid, 1, "valid", init=0)),
             dequant.first.eq(delay(m, slot.first, 1, "first")),
             dequant.slot.eq(delay(m, slot.slot, 1, "slot")),
         ]
-        done = slot.valid & slot.final
-        if spec.act_scale == "pow2":
-            up = self._scales(m, slot.turn, slot.valid & slot.end, spec.timing.groups) - EXPONENTS[0]
-            m.d.comb += dequant.up.eq(delay(m, up[:5], 1, "up"))
-            word, done = dequant.o, delay(m, done, 1 + spec.dequant_latency, "done", init=0)
-        elif spec.act_scale == "none":
-            word, done = dequant.o, delay(m, done, 1 + spec.dequant_latency, "done", init=0)
-        else:
-            # the scale is read one cycle early, into a register
-            early = spec.dequant_latency
-            turn, end = delay(m, slot.turn, early, "turn"), delay(m, slot.end, early, "end")
-            done = delay(m, done, early, "done", init=0)
-            m.submodules.scaled = scaled = Shared(Multiply, "fp32")
-            scale = self._scales(m, turn, done & end, spec.timing.tiles)
-            m.d.comb += [scaled.a.eq(delay(m, scale, 1, "scale")), scaled.b.eq(dequant.o)]
-            word, done = scaled.o, delay(m, done, 1 + latency.MULTIPLY, "scaled_done", init=0)
-        if spec.out != "fp32":
-            m.submodules.convert = convert = Shared(Convert, spec.out)
-            m.d.comb += convert.i.eq(word)
-            word, done = convert.o, delay(m, done, latency.CONVERT, "converted_done", init=0)
-        self._queue(m, word, done)
+        if spec.exponent_bits:
+            m.submodules.exponents = queue = Shared(StreamFIFO, len(self.up), max(2, spec.timing.groups))
+            up = _oldest(m, queue, self.up, self.push_up, slot.turn, slot.valid & slot.end, spec.exponent_bits)
+            m.d.comb += dequant.up.eq(delay(m, up, 1, "up"))
+        word, at = self._scaled(m, slot, dequant.o, 1 + spec.dequant_latency)
+        self._queue(m, word, delay(m, slot.valid & slot.final, at, "done", init=0))
         return m
 
-    def _scales(self, m: Module, turn: Any, pop: Any, depth: int) -> Any:
-        """Scale of the lane's row ``turn`` for the oldest tile (group) under way."""
-        width = self.spec.port("scl").lane_width
-        m.submodules.scales = scales = Shared(StreamFIFO, len(self.scl), max(2, depth))
-        m.d.comb += [scales.i.payload.eq(self.scl), scales.i.valid.eq(self.push), scales.o.ready.eq(pop)]
-        chosen = choose(scales.o.payload, width, turn)
-        return chosen.as_signed() if self.spec.act_scale == "pow2" else chosen
+    def _scaled(self, m: Module, slot: Any, word: Value, at: int) -> tuple[Value, int]:
+        """The sum, ``at`` cycles behind its slot, times channel's and token's scale, in the format of the results; and
+        how far behind it is then."""
+        spec = self.spec
+        if spec.channel_scaled:
+            m.submodules.by_channel = by_channel = Shared(Multiply, "fp32")
+            channel = self.par_o[spec.port("par").lane_width :]
+            m.d.comb += [by_channel.a.eq(delay(m, channel, at, "channel")), by_channel.b.eq(word)]
+            word, at = by_channel.o, at + latency.MULTIPLY
+        if spec.act_scale == "token":
+            # the scale is read one cycle early, into a register
+            turn = delay(m, slot.turn, at - 1, "turn")
+            end = delay(m, slot.valid & slot.final & slot.end, at - 1, "end", init=0)
+            m.submodules.scales = queue = Shared(StreamFIFO, len(self.tokens), max(2, spec.timing.tiles))
+            scale = _oldest(m, queue, self.tokens, self.push, turn, end, 32)
+            m.submodules.by_token = by_token = Shared(Multiply, "fp32")
+            m.d.comb += [by_token.a.eq(delay(m, scale, 1, "scale")), by_token.b.eq(word)]
+            word, at = by_token.o, at + latency.MULTIPLY
+        if spec.out == "fp32" or spec.raw:
+            return word, at
+        out = spec.out_format
+        args = (Requantise, out.low, spec.rounding) if isinstance(out, IntegerOutput) else (Convert, spec.out)
+        m.submodules.convert = convert = Shared(*args)
+        m.d.comb += convert.i.eq(word)
+        return convert.o, at + latency.CONVERT
 
     def _queue(self, m: Module, word: Any, done: Any) -> None:
         """Chunks of consecutive words; there is room for all tiles under way."""
@@ -132,6 +135,22 @@ class Lane(wiring.Component):
         ]
 
 
+def scale_members(spec: MixPESpec, rows: int) -> dict[str, Any]:
+    """Inputs for the scales and exponents of ``rows`` rows, as far as there are any."""
+    members: dict[str, Any] = {}
+    if spec.act_scale == "token":
+        members |= {"tokens": In(rows * 32), "push": In(1)}
+    if spec.exponent_bits:
+        members |= {"up": In(rows * spec.exponent_bits), "push_up": In(1)}
+    return members
+
+
+def _oldest(m: Module, queue: Any, words: Value, push: Value, turn: Value, pop: Value, width: int) -> Value:
+    """Word ``turn`` of the oldest words in a queue that ``push`` fills."""
+    m.d.comb += [queue.i.payload.eq(words), queue.i.valid.eq(push), queue.o.ready.eq(pop)]
+    return choose(queue.o.payload, width, turn)
+
+
 class LaneRow(wiring.Component):
     """The lanes of one lane row, from segment to segment: all that reads the rows i, i + lane_rows, ...
 
@@ -139,7 +158,7 @@ class LaneRow(wiring.Component):
     -------
     slot_i, par_i -> slot_o, par_o : one sequence per segment, side by side, one cycle later;
     column : which column of each segment the rows are to read out; a, s : the rows' read-outs, row after row;
-    scl, push : as :class:`Lane`; valid, ready, payload : the lanes' chunks, side by side.
+    tokens, push, up, push_up : as :class:`Lane`; valid, ready, payload : the lanes' chunks, side by side.
     """
 
     kind = "lane_row"
@@ -159,8 +178,7 @@ class LaneRow(wiring.Component):
             "ready": In(n),
             "payload": Out(n * len(lane.o.payload)),
         }
-        if spec.act_scale != "none":
-            members |= {"scl": In(len(lane.scl)), "push": In(1)}
+        members |= scale_members(spec, spec.grid.turns)
         if needs_row_sum(spec):
             members["s"] = In(n * len(lane.s))
         super().__init__(members)
@@ -177,8 +195,7 @@ class LaneRow(wiring.Component):
                 lane.a.eq(_segment(self.a, j, n, spec.pe.sum_width + spec.special_width)),
                 lane.o.ready.eq(self.ready[j]),
             ]
-            if spec.act_scale != "none":
-                m.d.comb += [lane.scl.eq(self.scl), lane.push.eq(self.push)]
+            m.d.comb += [getattr(lane, name).eq(getattr(self, name)) for name in scale_members(spec, spec.grid.turns)]
             if needs_row_sum(spec):
                 m.d.comb += lane.s.eq(_segment(self.s, j, n, spec.row_sum_width + spec.special_width))
             lanes.append(lane)

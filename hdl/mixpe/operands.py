@@ -4,13 +4,14 @@ An activation's operand is what travels along a row::
 
     integers    the code itself, signed
     floats      significand (signed) | shift | special           operand = significand << shift
+    aligned     significand (signed) | special
 """
 
 from typing import NamedTuple
 
 from amaranth.hdl import C, Cat, Mux, Value
 
-from golden.mixpe.formats import ActFormat, WeightFormat
+from golden.mixpe.formats import ActFormat, AlignedFormat, WeightFormat
 from hdl.arith.bits import lookup
 
 
@@ -49,7 +50,7 @@ def parts(operand: Value, fmt: ActFormat) -> Operand:
 def act_operand(code: Value, fmt: ActFormat) -> Value:
     """The operand of an activation code, as bits. All zeros for the code 0, which is what a bubble is."""
     code = Value.cast(code).as_unsigned()
-    if not fmt.floating:
+    if not fmt.floating or isinstance(fmt, AlignedFormat):
         return code
     fraction, field, negative = code[: fmt.fraction_bits], code[fmt.fraction_bits : -1], code[-1]
     special = field.all() if fmt.infinities else code[:-1].all()

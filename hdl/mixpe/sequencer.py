@@ -42,7 +42,7 @@ class Sequencer(wiring.Component):
     ``par_i`` is taken in the cycle of ``start``; for the segments to the right it comes out at ``par_o``, with
     ``start_o``, ``span`` cycles later. Starts are at least ``depth`` cycles apart.
 
-    Latency     slot 0 stands ``align + 1`` cycles after ``start``: when the array has the sums.
+    Latency     slot 0 stands ``lead + 1`` cycles after ``start``: when the array has the sums.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Sequencer(wiring.Component):
     def __init__(self, spec: MixPESpec, segment: int):
         self.spec = spec
         self.columns = spec.cols - segment * spec.grid.span
-        self.par_width = spec.port("par").lane_width
+        self.par_width = spec.column_width
         span = spec.grid.span * self.par_width
         members: dict[str, Any] = {
             "start": In(start_layout()),
@@ -94,10 +94,10 @@ class Sequencer(wiring.Component):
 
         now = Cat(valid, first, final, end, column, turn, slot)  # the order of slot_layout
         par = choose(bank[: grid.span * self.par_width], self.par_width, column)
-        align = spec.timing.align
+        lead = spec.timing.lead
         m.d.comb += [
-            self.slot.as_value().eq(delay(m, now, align, "slot_ahead", init=0)),
-            self.par.eq(delay(m, par, align, "par_ahead")),
+            self.slot.as_value().eq(delay(m, now, lead, "slot_ahead", init=0)),
+            self.par.eq(delay(m, par, lead, "par_ahead")),
         ]
         if not self.last_segment:
             m.d.comb += [

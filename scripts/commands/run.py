@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gen.registry import unit
 from golden import q4_1
 from golden.mixpe.gemm import MixPESpec
-from golden.mixpe.layer import gemm, sqnr
+from golden.mixpe.layer import real_gemm, sqnr
 from golden.spec import SpecError
 from scripts import configuration, layers
 
@@ -74,7 +74,7 @@ def measure(spec: MixPESpec, layer: layers.LinearLayer) -> Report:
     """Golden model, RTL and float32 of the same product, timed."""
     from tb.cosim import compile
 
-    job = gemm(spec, layer.x, layer.matrix)
+    job, factor = real_gemm(spec, layer.x, layer.matrix)
     _say(f"{layer.name}: {job.shape[1]} -> {job.shape[2]}, {job.shape[0]} tokens")
     _say("generating Verilog and building it with Verilator (a minute or two for a new configuration) ...")
     start = time.monotonic()
@@ -94,7 +94,7 @@ def measure(spec: MixPESpec, layer: layers.LinearLayer) -> Report:
         configuration=spec.values(),
         outputs=y.size,
         mismatches=int((spec.out_format.code(y) != spec.out_format.code(golden)).sum()),
-        sqnr_db=sqnr(real, y),
+        sqnr_db=sqnr(real, y * factor),
         cycles=rtl.cycles,
         busy=tiles * k / rtl.cycles,
         useful=macs / (spec.rows * spec.cols * rtl.cycles),
