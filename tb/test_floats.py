@@ -8,9 +8,10 @@ import pytest
 from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
+from golden.mixpe.formats import ROUNDINGS, IntegerOutput
 from golden.numerics import canonical
 from hdl.arith.bits import leading_one, normalize, shift_right_jam
-from hdl.arith.floats import INFINITE, NAN, Add, Convert, Multiply, Round
+from hdl.arith.floats import INFINITE, NAN, Add, Convert, Multiply, Requantise, Round
 
 U32 = NDArray[np.uint32]
 CORNERS = np.array(
@@ -105,6 +106,25 @@ def test_convert(fmt: str, oracle: Any) -> None:
     nan = np.isnan(i.view(np.float32))
     assert (got[~nan] == expected.view(np.uint16)[~nan]).all()
     assert (got[nan] == {"fp16": 0x7E00, "bf16": 0x7FC0}[fmt]).all()
+
+
+@np.errstate(all="ignore")
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("low", [-128, -127])
+def test_requantise(low: int, rounding: str) -> None:
+    rng = np.random.default_rng(6)
+    halves = (np.arange(-300, 301) / 2).astype(np.float32).view(np.uint32)
+    x = np.concatenate([_random(rng, 1000), halves, halves + 1, halves - 1, CORNERS, CORNERS | 0x80000000])
+    got = np.array(_play(Requantise(low, rounding), {"i": x}), np.uint8).view(np.int8)
+    expected = IntegerOutput("int8", 8, low=low).rounded(x.view(np.float32), rounding)
+    assert got.tolist() == expected.tolist()
+
+
+@np.errstate(all="ignore")
+def test_multiply_by_bytes() -> None:
+    rng = np.random.default_rng(7)
+    a, b = rng.integers(0, 256, N), _random(rng, N)
+    _equal(_play(Multiply("uint8"), {"a": a, "b": b}), a.astype(np.float32) * b.view(np.float32))
 
 
 @np.errstate(all="ignore")

@@ -1,12 +1,28 @@
-"""Number formats against an independent implementation (ml_dtypes), exhaustively."""
+"""Number formats against independent implementations (ml_dtypes, fractions, decimal), exhaustively where small."""
 
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from fractions import Fraction
+from math import floor
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from golden.mixpe.formats import ACT_FLOATS, ACTS, FLOATS, WEIGHTS, signed_bits, sum_range
+from golden.mixpe.formats import (
+    ACT_FLOATS,
+    ACTS,
+    ALIGNED,
+    FLOATS,
+    OUTPUTS,
+    ROUNDINGS,
+    SOURCES,
+    WEIGHTS,
+    IntegerOutput,
+    align,
+    signed_bits,
+    sum_range,
+)
 from golden.quantize import float_codes, quantise_e2m1
 
 ORACLE: dict[str, Any] = {
@@ -69,9 +85,9 @@ def test_rounding_to_a_format(name: str) -> None:
 def test_float_codes_of_activations(name: str) -> None:
     rng = np.random.default_rng(2)
     x = (rng.normal(size=(10, 1000)) * 2.0 ** rng.integers(-12, 7, (10, 1000))).astype(np.float32)
-    expected = x.astype(ORACLE[name]).view(f"u{ACTS[name].bits // 8}")
+    expected = x.astype(ORACLE[name]).view(f"u{ACT_FLOATS[name].bits // 8}")
     assert (float_codes(x, name) == expected).all()
-    assert float_codes(np.array([[1e9, -1e9]]), name).tolist() == [
+    assert float_codes(np.array([[1e99, -1e99]]), name).tolist() == [
         [int(ACT_FLOATS[name].code(np.array([s * ACT_FLOATS[name].largest]))[0]) for s in (1, -1)]
     ]
 
@@ -100,3 +116,58 @@ def test_accumulator_widths_are_those_of_the_table() -> None:
     assert [width("int4", "int8", g) for g in (1, 32, 64, 256, 4096)] == [12, 17, 18, 20, 24]
     assert [width("int8", "int8", g) for g in (1, 32, 128, 4096)] == [16, 21, 23, 28]
     assert [width("e2m1", "fp16", g) for g in (32, 128, 4096)] == [50, 52, 57]
+
+
+def test_unsigned_bytes_as_scales() -> None:
+    f, codes = FLOATS["uint8"], np.arange(256)
+    significand, shift = f.parts(codes)
+    assert significand.tolist() == codes.tolist() == f.value(codes).tolist() == f.code(f.value(codes)).tolist()
+    assert not shift.any() and f.largest == 255 and f.least_exponent == 0 and f.max_shift == 0
+    assert f.rounded(np.array([0.5, 1.5, 254.5, 300.0])).tolist() == [0, 2, 254, 255]
+
+
+@pytest.mark.parametrize("bits", ALIGNED)
+@pytest.mark.parametrize("source", SOURCES)
+def test_alignment_is_one_rounding(source: str, bits: int) -> None:
+    """Against fractions, whose ``round`` goes to nearest even."""
+    fmt, numbers = SOURCES[source], ACT_FLOATS[SOURCES[source].name]
+    rng = np.random.default_rng(4)
+    x = numbers.rounded(rng.normal(size=(6, 50)) * 2.0 ** rng.integers(-12, 3, (6, 50)))
+    x[0] *= 0
+    x[1, 20:] = numbers.value(rng.integers(0, 1 << fmt.fraction_bits, 30))  # subnormal
+    x[2, :20] = numbers.largest
+    significands, exponents = align(numbers.code(x), fmt, bits, np.array([0, 20, 40]))
+    assert np.abs(significands).max() <= ALIGNED[bits].high
+    for row in range(6):
+        for g, ks in enumerate((slice(0, 20), slice(20, 40), slice(40, 50))):
+            largest = max(float(np.abs(x[row, ks]).max()), 2.0 ** (1 - numbers.bias))
+            exponent = int(np.frexp(np.float64(largest))[1]) - 1
+            assert exponents[row, g] == exponent + numbers.bias - 1
+            unit = Fraction(2) ** (exponent + 2 - bits)
+            for value, got in zip(x[row, ks], significands[row, ks], strict=True):
+                wanted = round(Fraction(float(value)) / unit)
+                assert got == max(-ALIGNED[bits].high, min(ALIGNED[bits].high, wanted))
+
+
+def test_alignment_leaves_special_activations_alone() -> None:
+    codes = np.array([[0x7F80, 0xFF80, 0x7FC0, 0x3F80, 0x4080]])  # both infinities, NaN, 1, 4
+    significands, exponents = align(codes, SOURCES["bf16_aligned"], 8, np.array([0]))
+    assert significands.tolist() == [[1, -1, 0, 16, 64]] and exponents.tolist() == [[128]]
+
+
+@pytest.mark.parametrize("out", ["int8", "int8_sym"])
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_rounding_to_integers(out: str, rounding: str) -> None:
+    f = OUTPUTS[out]
+    assert isinstance(f, IntegerOutput)
+    halves = np.arange(-300, 301) / 2
+    x = np.concatenate([halves, np.nextafter(halves, 1e9), np.nextafter(halves, -1e9), [1e20, -1e20, 1e-40]])
+    x = x.astype(np.float32)
+    for value, got in zip(x, f.rounded(x, rounding), strict=True):
+        if rounding == "half_up":
+            wanted = floor(Fraction(float(value)) + Fraction(1, 2))
+        else:
+            mode = ROUND_HALF_EVEN if rounding == "half_even" else ROUND_HALF_UP  # decimal's goes away from zero
+            wanted = int(Decimal(float(value)).quantize(Decimal(1), mode))
+        assert got == max(f.low, min(127, wanted))
+    assert f.rounded(np.array([np.nan, np.inf, -np.inf], np.float32), rounding).tolist() == [0, 127, f.low]

@@ -13,7 +13,7 @@ from golden.mixpe import model
 from golden.mixpe.formats import WEIGHTS, signed_bits
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.job import Gemm
-from golden.mixpe.layer import gemm, sqnr
+from golden.mixpe.layer import gemm, real_gemm, sqnr
 from golden.mixpe.schedule import grids
 from golden.numerics import canonical
 from golden.spec import SpecError
@@ -227,6 +227,28 @@ def test_derived_lanes_never_slow_the_array_down(rows: int, cols: int, group: in
             {"rows": 2, "cols": 2, "words": 3},
             "words must be one of 1, 2, 4 for a 2 x 2 array with 1 lanes, not 3",
         ),
+        (
+            {"act": "bf16_aligned", "accumulate": "exact"},
+            "accumulate must be fp32 where act is bf16_aligned, not 'exact'",
+        ),
+        (
+            {"act": "bf16_aligned", "act_scale": "pow2"},
+            "act_scale must be token or none where act is bf16_aligned, not 'pow2'",
+        ),
+        ({"act": "bf16_aligned", "align": 9}, "align must be one of 8, 12, 16, 20, 24, not 9"),
+        ({"align": 16}, "align must not be given where act is int8, not 16"),
+        ({"scale": "uint8"}, "scale must have a sign for the minima of uint4_min, not 'uint8'"),
+        ({"rounding": "half_up"}, "rounding must be half_even where out is fp32, not 'half_up'"),
+        ({"out": "int32", "act": "fp16"}, "act must be an integer format where out is int32, not 'fp16'"),
+        ({"out": "int32", "weight": "int4"}, "scale must be uint8 where out is int32, not 'fp16'"),
+        (
+            {"out": "int32", "weight": "int4", "scale": "uint8", "act_scale": "token"},
+            "act_scale must be none where out is int32, not 'token'",
+        ),
+        (
+            {"out": "int32", "weight": "int8", "scale": "uint8"},
+            "out must have at least 35 bits for tiles of k_max = 4096, not 'int32'",
+        ),
         ({"lanes": 1025}, "lanes must be an integer between 1 and 1024, not 1025"),
         ({"words": 1025}, "words must be an integer between 1 and 1024, not 1025"),
         (
@@ -285,6 +307,12 @@ OTHERS: list[dict[str, Any]] = [
     {"act": "int16", "weight": "e2m1", "scale": "e4m3"},
     {"act": "int16", "weight": "int8", "act_scale": "pow2"},
     {"act": "int8", "weight": "int4", "out": "bf16"},
+    {"act": "bf16_aligned", "weight": "uint4_min", "align": 8},
+    {"act": "bf16_aligned", "weight": "int8", "align": 24, "act_scale": "token"},
+    {"act": "fp16_aligned", "weight": "uint4_zero", "align": 12, "accumulate": "exact"},
+    {"act": "fp16_aligned", "weight": "e2m1", "align": 16, "scale": "uint8", "out": "bf16"},
+    {"act": "int8", "weight": "uint4_zero", "scale": "uint8"},
+    {"act": "int8", "weight": "int4", "scale": "uint8", "accumulate": "fp32", "act_scale": "pow2"},
 ]
 
 
@@ -328,3 +356,56 @@ def test_a_special_activation_makes_its_results_special() -> None:
         Gemm(x=x, w=w + 8, scale=np.ones((1, 3), np.float16), extra=np.zeros((1, 3), np.float16))
     )
     assert np.isnan(low).all()
+
+
+def test_raw_sums_are_those_of_unbounded_integers() -> None:
+    spec = _spec(weight="uint8_zero", act="int16", scale="uint8", out="int64")
+    job = random_job(spec, np.random.default_rng(7), 3, 100, 5)
+    assert job.extra is not None and spec.compute(job).dtype == np.int64
+    y = spec.compute(job).tolist()
+    for m in range(3):
+        for n in range(5):
+            terms = [
+                int(job.x[m, k]) * (int(job.w[k, n]) - int(job.extra[k // 32, n])) * int(job.scale[k // 32, n])
+                for k in range(100)
+            ]
+            assert y[m][n] == sum(terms)
+
+
+def test_bytes_as_scales_are_what_the_same_numbers_in_fp16_are() -> None:
+    bytes_, halves = _spec(weight="int4", scale="uint8"), _spec(weight="int4")
+    job = random_job(bytes_, np.random.default_rng(8), 4, 96, 5)
+    plain = dataclasses.replace(job, channel=np.ones(5, np.float32))
+    same = dataclasses.replace(job, scale=job.scale.astype(np.float16), channel=None)
+    assert np.array_equal(bytes_.compute(plain), halves.compute(same))
+
+
+def test_alignment_loses_nothing_where_it_is_wide_enough() -> None:
+    """FP16 within 12 binades in 24 bits."""
+    aligned = _spec(weight="int4", act="fp16_aligned", align=24, accumulate="exact")
+    exact = _spec(weight="int4", act="fp16", accumulate="exact")
+    rng = np.random.default_rng(9)
+    x = (rng.choice([-1, 1], (4, 96)) * rng.uniform(1, 2, (4, 96)) * 2.0 ** rng.integers(-6, 6, (4, 96))).astype("f2")
+    job = dataclasses.replace(random_job(exact, rng, 4, 96, 5), x=x.view(np.uint16).astype(np.int64))
+    assert np.array_equal(aligned.compute(job), exact.compute(job))
+
+
+def test_results_of_eight_bits_of_a_real_layer() -> None:
+    """Rounding to 255 steps of the token's largest result, beside the noise of INT8 activations."""
+    f = fixture.load()
+    real = f.x[:16] @ q4_1.dequantise(*f.gate).T
+    wide = sqnr(real, MixPESpec().compute(gemm(MixPESpec(), f.x[:16], f.gate)))
+    for out in ("int8", "int8_sym"):
+        spec = MixPESpec(out=out)
+        job, factor = real_gemm(spec, f.x[:16], f.gate)
+        y = spec.compute(job)
+        assert y.dtype == np.int8 and np.abs(y.astype(int)).max() == 127
+        assert wide - 6 < sqnr(real, y * factor) < wide
+
+
+def test_raw_results_of_a_real_layer_are_the_scaled_ones() -> None:
+    f = fixture.load()
+    raw, scaled = (MixPESpec(weight="int4", scale="uint8", out=out, k_max=576) for out in ("int32", "fp32"))
+    job, factor = real_gemm(raw, f.x[:4], f.gate)
+    y = scaled.compute(gemm(scaled, f.x[:4], f.gate))
+    assert np.allclose(raw.compute(job) * factor, y, rtol=3e-7)

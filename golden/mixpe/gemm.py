@@ -97,7 +97,7 @@ class MixPESpec(UnitSpec):
 
     def _derive(self) -> dict[str, Any]:
         options = schedule.grids(self.rows, self.cols)
-        floating = self.act_format.floating
+        floating = self.stream_format.floating
         derived: dict[str, Any] = {
             "accumulate": "exact" if self.scale_format.exact and not floating else "fp32",
             "act_scale": "none" if floating or self.raw else "token",
@@ -125,7 +125,7 @@ class MixPESpec(UnitSpec):
             raise SpecError(f"rounding must be half_even where out is {self.out}, not {self.rounding!r}")
         if self.raw:
             self._check_raw()
-        if self.act_scale == "pow2" and self.act_format.floating:
+        if self.act_scale == "pow2" and self.stream_format.floating:
             raise SpecError(f"act_scale must be token or none where act is {self.act}, not 'pow2'")
         if self.weight_format.correction == "min" and not self.scale_format.signed:
             raise SpecError(f"scale must have a sign for the minima of {self.weight}, not {self.scale!r}")
@@ -155,7 +155,7 @@ class MixPESpec(UnitSpec):
 
     def _check_raw(self) -> None:
         """Sums that leave as integers: nothing but integers goes into them."""
-        if self.act_format.floating:
+        if self.stream_format.floating:
             raise SpecError(f"act must be an integer format where out is {self.out}, not {self.act!r}")
         for name, needed in (("scale", "uint8"), ("accumulate", "exact"), ("act_scale", "none")):
             if getattr(self, name) != needed:
