@@ -399,7 +399,7 @@ def test_results_of_eight_bits_of_a_real_layer() -> None:
         spec = MixPESpec(out=out)
         job, factor = real_gemm(spec, f.x[:16], f.gate)
         y = spec.compute(job)
-        assert y.dtype == np.int8 and np.abs(y.astype(int)).max() == 127
+        assert y.dtype == np.int8 and np.abs(y.astype(int)).max() >= 127
         assert wide - 6 < sqnr(real, y * factor) < wide
 
 
