@@ -21,5 +21,5 @@ SKID = 1
 QUEUE = 1
 """A beat through an empty queue."""
 
-BLOCK_RAM_QUEUE = 2
+BLOCK_QUEUE = 2
 """A beat through an empty queue in block RAM."""

@@ -172,13 +172,16 @@ def _zero_points(spec: MixPESpec, rng: np.random.Generator) -> Iterator[Gemm]:
 
 
 def _specials(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
-    """Scales, minima and tokens' scales drawn from zeros, infinities, NaN and the ends of the format."""
+    """Scales, minima, channels' and tokens' scales drawn from zeros, infinities, NaN and the ends of the format."""
     job = random_job(spec, rng, spec.rows, _lengths(spec)[-1], spec.cols)
     job.x[:, :: rng.integers(2, 5)] = 0
     job.x[0] = 0  # nothing but zeros under every special scale
 
     def some(a: NDArray[Any], fmt: ScaleFormat) -> NDArray[Any]:
-        return np.where(rng.random(a.shape) < 0.3, rng.choice(_corner_values(fmt), a.shape), a)
+        a = np.where(rng.random(a.shape) < 0.3, rng.choice(_corner_values(fmt), a.shape), a)
+        if fmt.nan and rng.random() < 0.5:
+            a.flat[rng.integers(a.size)] = np.nan
+        return a
 
     fmt = spec.scale_format
     extra = job.extra

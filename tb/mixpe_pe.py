@@ -124,6 +124,10 @@ def corners(fmt: ActFormat) -> NDArray[np.int64]:
 def extreme(fmt: ActFormat, sign: int) -> np.int64:
     """The code of the largest finite activation of that sign."""
     codes = act_codes(fmt)
+    if fmt.exponent_bits:  # magnitudes ascend, NaN and infinities come after them
+        magnitudes = codes[: len(codes) // 2]
+        largest = magnitudes[~fmt.special(magnitudes)][-1]
+        return largest if sign > 0 else largest | 1 << (fmt.bits - 1)
     return codes[np.argmax(np.where(fmt.special(codes), 0, sign * fmt.operand(codes)))]
 
 

@@ -10,12 +10,12 @@ import pytest
 from amaranth.hdl import Assert, Assume, Module, Signal
 
 from hdl.stream.credit import Credit
-from hdl.stream.fifo import StreamFIFO
+from hdl.stream.fifo import BlockFIFO, StreamFIFO
 from hdl.stream.skid import Skid
 from hdl.stream.width import Narrow, Widen
 from tb.formal import Claim, Property, Refuted, Undecided, prove
 from tb.formal.__main__ import main
-from tb.formal.stream import CLAIMS, WIDTH, Bounded, Collected, HandedOut, Queue
+from tb.formal.stream import CLAIMS, WIDTH, Bounded, Collected, HandedOut, LateQueue, Queue
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: f"{c.subject} {c.size}")
@@ -33,6 +33,9 @@ FAULTS = [
     (StreamFIFO, Queue, (WIDTH, 3), "(Value.cast(self.i.payload))", "(Value.cast(self.i.payload) ^ 1)"),
     (StreamFIFO, Queue, (WIDTH, 3), "self.o.valid.eq(queue.r_rdy)", "self.o.valid.eq(queue.r_rdy & queue.w_rdy)"),
     (StreamFIFO, Queue, (WIDTH, 3), "ready.eq(queue.w_rdy)", "ready.eq(queue.w_rdy & ~queue.r_rdy)"),  # half the depth
+    (BlockFIFO, LateQueue, (WIDTH, 3), "queue.w_en.eq(self.i.valid)", "queue.w_en.eq(1)"),
+    (BlockFIFO, LateQueue, (WIDTH, 3), "queue.r_en.eq(self.o.ready)", "queue.r_en.eq(1)"),
+    (BlockFIFO, LateQueue, (WIDTH, 3), "self.o.valid.eq(queue.r_rdy)", "self.o.valid.eq(queue.r_rdy & queue.w_rdy)"),
     (Widen, Collected, (WIDTH, 3), "slot.rotate_left(1)", "slot.rotate_right(1)"),  # order
     (Widen, Collected, (WIDTH, 3), "~self.o.valid | self.o.ready", "1"),
     (Widen, Collected, (WIDTH, 3, True), "held[k].eq(0)", "held[k].eq(held[k])"),  # old items in a short beat
@@ -117,4 +120,4 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "depth 5  proved by induction, 1, Yosys sat" in out
     assert "4 of 4 claims hold." in out
     assert main(["Kredit"]) == 2
-    assert capsys.readouterr().err.startswith("subject must be one of Skid, StreamFIFO, Widen")
+    assert capsys.readouterr().err.startswith("subject must be one of Skid, StreamFIFO, BlockFIFO, Widen")

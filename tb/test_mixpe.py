@@ -282,3 +282,42 @@ def test_float_fault_is_caught(name: str) -> None:
     product = broken(export(spec), pattern, replacement, module=f"mixpe_{module}")
     with pytest.raises(CheckFailed):
         run_bulk(spec, BENCHES["mixpe"](spec, 1), 1, product=product)
+
+
+# Of other configurations: (configuration, module, pattern, replacement)
+OTHER_FAULTS = {
+    "aligner: largest of the groups before": ("bf16-aligned", "align_row", "ends ? 8'h00 : largest", "largest"),
+    "aligner: subnormals have a hidden one": (
+        "bf16-aligned",
+        "align_row",
+        ", code[6:0] }",
+        " | 1'h1, code[6:0] }",
+    ),
+    "aligner: ties away from zero": ("bf16-aligned", "align_row", "down_by_3[1] & _", "down_by_3[1] | 1'h0 & _"),
+    "aligner: what is far below comes back": ("bf16-aligned", "align_row", ") down <= 4'hd", " & 1'h0) down <= 4'hd"),
+    "aligner: NaN is a number": ("bf16-aligned", "align_row", "= ~ finite", "= infinite"),
+    "aligner: does not wait for the group": ("bf16-aligned", "aligner", "o__valid_1 & o__valid_2", "o__valid_1"),
+    "aligner: exponents of the next group": ("bf16-aligned", "aligner", "o__ready_1 & o__payload_1[32]", "o__ready_1"),
+    "aligner: groups a step shorter": ("bf16-aligned", "aligner", "count == 5'h1f", "count == 5'h1e"),
+    "aligner: does not clip": ("fp16-aligned-exact", "align_row", "rounded[7] ? 7'h7f", "1'h0 ? 7'h7f"),
+    "dequantiser: exponents a binade high": ("fp16-aligned-exact", "lane", ".up(up_1)", ".up(up_1 + 5'h1)"),
+    "lane: channel's scale of the next result": ("integer-scales", "lane", "channel[319:288]", "channel[287:256]"),
+    "requantise: ties away from zero": (
+        "integer-scales",
+        "requantise",
+        "magnitude[15] & _",
+        "magnitude[15] | 1'h0 & _",
+    ),
+    "requantise: clips at -127": ("integer-scales", "requantise", "negative ? 8'h80", "negative ? 8'h81"),
+    "requantise: NaN is what its bits say": ("integer-scales", "requantise", "if (nothing)", "if (1'h0)"),
+    "raw: unsigned": ("raw", "dequant_exact", "o = { held[24], ", "o = { 1'h0, "),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FAULTS)
+def test_other_fault_is_caught(name: str) -> None:
+    configuration, module, pattern, replacement = OTHER_FAULTS[name]
+    spec = MixPESpec(**SMALL[configuration])
+    product = broken(export(spec), pattern, replacement, module=f"mixpe_{module}")
+    with pytest.raises(CheckFailed):
+        run_bulk(spec, BENCHES["mixpe"](spec, 1), 1, product=product)

@@ -304,7 +304,7 @@ class MixPESpec(UnitSpec):
         recurrence = 2 if self.accumulate == "exact" else latency.ADD + 2
         lane_depth = 2 + self.dequant_latency + scaled + converted
         assert self.words
-        align = latency.BLOCK_RAM_QUEUE + 2 if self.aligned else 0
+        align = latency.BLOCK_QUEUE + 2 if self.aligned else 0
         return schedule.Timing(self.grid, self.stages, lane_depth, recurrence, self.words, align)
 
     @property

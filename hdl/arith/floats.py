@@ -193,15 +193,13 @@ class Requantise(wiring.Component):
         m = Module()
         x = unpack(self.i, "fp32")
 
-        # cycle 1: eight bits before the binary point; what is larger is clipped, below 1/4 only "not zero" counts
+        # cycle 1: eight bits before the binary point; what is larger stays above 127, below 1/4 only "not zero" counts
         down = Signal(range(11))
-        beyond = x.exponent > 127 + 7
         with m.If(x.exponent < 127 - 2):
             m.d.comb += down.eq(10)
-        with m.Elif(~beyond):
+        with m.Elif(x.exponent <= 127 + 7):
             m.d.comb += down.eq(127 + 7 - x.exponent)
         magnitude = delay(m, shift_right_jam(m, x.significand, down, "down_by"), 1, "magnitude")
-        beyond = delay(m, beyond & (x.kind != NAN), 1, "beyond")
         nothing = delay(m, x.kind == NAN, 1, "nothing")
         negative = delay(m, x.negative, 1, "negative")
 
@@ -215,7 +213,7 @@ class Requantise(wiring.Component):
         rounded = Signal(9)
         m.d.comb += rounded.eq(kept + up)
         most = Mux(negative, -self.low, 127)
-        clipped = Mux(beyond | (rounded > most), most, rounded)[:8]
+        clipped = Mux(rounded > most, most, rounded)[:8]
         integer = Mux(nothing, 0, Mux(negative, -clipped, clipped))[:8]
         m.d.comb += self.o.eq(delay(m, integer, 1, "result"))
         return m

@@ -4,12 +4,13 @@ from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
 from hdl.arith.bits import named, shift_right_jam
-from hdl.arith.floats import FINITE, INFINITE, Unpacked, unpack
+from hdl.arith.floats import FINITE, INFINITE, unpack
+from hdl.shared import Shared
+from hdl.stream.fifo import BlockFIFO
 from hdl.stream.signature import stream_signature
 
 SLACK = 6
@@ -17,7 +18,7 @@ SLACK = 6
 
 
 class Aligner(wiring.Component):
-    """Every row's activations on the exponent of the largest of their group (:func:`golden.mixpe.formats.align`).
+    """Every row's activations on the largest exponent of their group (:func:`golden.mixpe.formats.align`).
 
     ::
 
@@ -44,42 +45,51 @@ class Aligner(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
-        bits = spec.exponent_bits
         last = self.i.payload.last
-        group_end = last | self._group_full(m)
-        width = spec.rows * spec.stream_format.bits
-        m.submodules.activations = activations = SyncFIFOBuffered(width=width + 2, depth=spec.length + SLACK)
-        m.submodules.exponents = exponents = SyncFIFOBuffered(width=spec.rows * bits, depth=SLACK)
+        group_end = named(m, last | self._group_full(m), "group_end")
+        codes = self.i.payload.data.as_value()
+        m.submodules.activations = activations = Shared(BlockFIFO, len(codes) + 2, spec.length + SLACK)
+        m.submodules.exponents = exponents = Shared(BlockFIFO, spec.rows * spec.exponent_bits, SLACK)
         taken = Signal()
         m.d.comb += [
-            self.i.ready.eq(activations.w_rdy & exponents.w_rdy),
             taken.eq(self.i.valid & self.i.ready),
-            activations.w_data.eq(Cat(self.i.payload.data, group_end, last)),
-            activations.w_en.eq(taken),
-            exponents.w_data.eq(self._largest(m, taken, group_end)),
-            exponents.w_en.eq(taken & group_end),
+            self.i.ready.eq(activations.i.ready & exponents.i.ready),
+            activations.i.payload.eq(Cat(codes, group_end, last)),
+            activations.i.valid.eq(taken),
+            exponents.i.valid.eq(taken & group_end),
         ]
 
         # a group is read when its exponents are there
+        codes, ends, last = (activations.o.payload[s] for s in (slice(-2), -2, -1))
+        ready = activations.o.valid & exponents.o.valid
         there, moves = Signal(2), Signal(2)  # of both registers
-        code, tail = activations.r_data[:width], activations.r_data[width:]
-        ready = activations.r_rdy & exponents.r_rdy
         m.d.comb += [
             moves.eq(Cat(~there[0] | moves[1], ~there[1] | self.o.ready)),
-            activations.r_en.eq(ready & moves[0]),
-            exponents.r_en.eq(ready & moves[0] & tail[0]),
+            activations.o.ready.eq(ready & moves[0]),
+            exponents.o.ready.eq(ready & moves[0] & ends),
             self.o.valid.eq(there[1]),
+            self.o.payload.last.eq(held(m, held(m, last, moves[0], "last_1"), moves[1], "last_2")),
         ]
         with m.If(moves[0]):
             m.d.sync += there[0].eq(ready)
         with m.If(moves[1]):
             m.d.sync += there[1].eq(there[0])
-        ends = self._held(m, self._held(m, tail[1], moves[0], "ends"), moves[1], "last")
-        m.d.comb += self.o.payload.last.eq(ends)
+
+        largest = []
         for r in range(spec.rows):
-            x = unpack(code.word_select(r, spec.stream_format.bits), spec.stream_format.name)
-            significand, up = self._aligned(m, x, exponents.r_data.word_select(r, bits), moves, r)
-            m.d.comb += [self.o.payload.data[r].x.eq(significand), self.o.payload.data[r].up.eq(up)]
+            m.submodules[f"row_{r}"] = row = Shared(AlignRow, spec)
+            m.d.comb += [
+                row.came.eq(self.i.payload.data[r]),
+                row.taken.eq(taken),
+                row.ends.eq(group_end),
+                row.code.eq(codes.word_select(r, spec.stream_format.bits)),
+                row.exponent.eq(exponents.o.payload.word_select(r, spec.exponent_bits)),
+                row.moves.eq(moves),
+                self.o.payload.data[r].x.eq(row.x),
+                self.o.payload.data[r].up.eq(row.up),
+            ]
+            largest.append(row.largest)
+        m.d.comb += exponents.i.payload.eq(Cat(largest))
         return m
 
     def _group_full(self, m: Module) -> Value:
@@ -93,50 +103,76 @@ class Aligner(wiring.Component):
             m.d.sync += count.eq(Mux(full | self.i.payload.last, 0, count + 1))
         return full
 
-    def _largest(self, m: Module, taken: Value, group_end: Value) -> Value:
-        """Every row's largest exponent of the group so far, this beat's included, less 1."""
-        spec = self.spec
-        largest = []
-        for r in range(spec.rows):
-            x = unpack(Value.cast(self.i.payload.data[r]), spec.stream_format.name)
-            so_far = Signal(spec.exponent_bits, name=f"largest_{r}")
-            now = Signal(spec.exponent_bits, name=f"exponent_{r}")
-            most = Signal(spec.exponent_bits, name=f"most_{r}")
-            m.d.comb += [
-                now.eq(Mux(x.kind == FINITE, x.exponent - 1, 0)),
-                most.eq(Mux(now > so_far, now, so_far)),
-            ]
-            with m.If(taken):
-                m.d.sync += so_far.eq(Mux(group_end, 0, most))
-            largest.append(most)
-        return Cat(largest)
 
-    def _aligned(self, m: Module, x: Unpacked, group: Value, moves: Value, row: int) -> tuple[Value, Value]:
-        """Both registers of a row: how far down, then the significand in place, rounded, with its special mark."""
-        bits, fraction = self.spec.act_format.significand_bits, self.spec.stream_format.fraction_bits
+class AlignRow(wiring.Component):
+    """One row's part: the largest exponent of what comes, and the alignment of what leaves.
+
+    Members
+    -------
+    came, taken, ends -> largest : of the group so far, this activation included, less 1;
+    code, exponent -> x, up : aligned, two moves later; moves : which of the two registers take their input.
+    """
+
+    kind = "align_row"
+
+    def __init__(self, spec: MixPESpec):
+        self.spec = spec
+        self.source = spec.stream_format
+        super().__init__(
+            {
+                "came": In(self.source.bits),
+                "taken": In(1),
+                "ends": In(1),
+                "largest": Out(spec.exponent_bits),
+                "code": In(self.source.bits),
+                "exponent": In(spec.exponent_bits),
+                "moves": In(2),
+                "x": Out(spec.act_format.bits),
+                "up": Out(spec.exponent_bits),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        came = unpack(self.came, self.source.name)
+        so_far = Signal.like(self.largest)
+        now = Signal.like(self.largest)
+        m.d.comb += [
+            now.eq(came.exponent - 1),  # of an infinity or NaN too: they make the sums of their group special anyway
+            self.largest.eq(Mux(now > so_far, now, so_far)),
+        ]
+        with m.If(self.taken):
+            m.d.sync += so_far.eq(Mux(self.ends, 0, self.largest))
+        self._align(m)
+        return m
+
+    def _align(self, m: Module) -> None:
+        """Both registers: how far down; then the significand in its place, rounded, with its special mark."""
+        bits, fraction = self.spec.act_format.significand_bits, self.source.fraction_bits
         field = max(bits - 1, fraction + 1) + 2  # below what is kept a guard bit, and whether anything lies below it
-        finite = x.kind == FINITE
-        apart = named(m, group - (x.exponent - 1), f"apart_{row}")
+        x = unpack(self.code, self.source.name)
+        apart = named(m, self.exponent - (x.exponent - 1), "apart")
         down = Mux(apart > field, field, apart)[: field.bit_length()]
-        first = Cat(x.negative, finite, x.kind == INFINITE, x.significand, down, group)
-        first = self._held(m, first, moves[0], f"row_{row}")
-        at = 3 + fraction + 1
-        negative, finite, infinite = first[:3]
-        significand, down, group = first[3:at], first[at : at + field.bit_length()], first[at + field.bit_length() :]
+        early = self.moves[0]
+        negative, finite = held(m, x.negative, early, "negative"), held(m, x.kind == FINITE, early, "finite")
+        infinite = held(m, x.kind == INFINITE, early, "infinite")
+        significand, down = held(m, x.significand, early, "significand"), held(m, down, early, "down")
 
-        placed = Cat(C(0, field - fraction - 1), significand)
-        placed = shift_right_jam(m, placed, down, f"down_by_{row}")
+        placed = shift_right_jam(m, Cat(C(0, field - fraction - 1), significand), down, "down_by")
         kept, guard, below = placed[-(bits - 1) :], placed[-bits], placed[:-bits].any()
-        rounded = named(m, kept + (guard & (below | kept[0])), f"rounded_{row}")
-        magnitude = Mux(rounded[-1], (1 << (bits - 1)) - 1, rounded[:-1])
-        magnitude = named(m, Mux(finite, magnitude, infinite), f"magnitude_{row}")
-        signed = Mux(negative, -magnitude, magnitude)[:bits]
-        second = self._held(m, Cat(signed, ~finite, group), moves[1], f"aligned_{row}")
-        return second[: bits + 1], second[bits + 1 :]
+        rounded = named(m, kept + (guard & (below | kept[0])), "rounded")
+        clipped = Mux(rounded[-1], (1 << (bits - 1)) - 1, rounded[:-1])
+        magnitude = named(m, Mux(finite, clipped, infinite), "magnitude")
+        integer = Mux(negative, -magnitude, magnitude)[:bits]
+        m.d.comb += [
+            self.x.eq(held(m, Cat(integer, ~finite), self.moves[1], "aligned")),
+            self.up.eq(held(m, held(m, self.exponent, early, "up_1"), self.moves[1], "up_2")),
+        ]
 
-    def _held(self, m: Module, value: Value, moves: Value, name: str) -> Value:
-        """A register that takes the value when its place moves on."""
-        register = Signal(len(value), name=name, reset_less=True)
-        with m.If(moves):
-            m.d.sync += register.eq(value)
-        return register
+
+def held(m: Module, value: Value, moves: Value, name: str) -> Value:
+    """A register that takes ``value`` when its place moves on."""
+    register = Signal(len(value), name=name, reset_less=True)
+    with m.If(moves):
+        m.d.sync += register.eq(value)
+    return register

@@ -37,9 +37,7 @@ class StreamFIFO(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        # A memory of one word would have an address of no bits; of depth 1 the buffered kind is a plain register.
-        kind = SyncFIFO if self.depth > 1 else SyncFIFOBuffered
-        m.submodules.queue = queue = kind(width=Shape.cast(self.shape).width, depth=self.depth)
+        m.submodules.queue = queue = self._queue()
         m.d.comb += [
             queue.w_data.eq(Value.cast(self.i.payload)),
             queue.w_en.eq(self.i.valid),
@@ -49,3 +47,34 @@ class StreamFIFO(wiring.Component):
             queue.r_en.eq(self.o.ready),
         ]
         return m
+
+    def _queue(self) -> Any:
+        # A memory of one word would have an address of no bits; of depth 1 the buffered kind is a plain register.
+        kind = SyncFIFO if self.depth > 1 else SyncFIFOBuffered
+        return kind(width=Shape.cast(self.shape).width, depth=self.depth)
+
+
+class BlockFIFO(StreamFIFO):
+    """A queue of ``depth`` items in a memory with synchronous read (block RAM on an FPGA), its head in a register.
+
+    Latency     2 cycles from an accepted item to the same item at ``o`` of an empty queue.
+    Throughput  one item per cycle for ``depth`` of 3 or more; ``i`` is refused only while ``depth - 1`` items or more
+                are queued, also in a cycle that takes one.
+
+    ``SpecError`` if ``depth`` is less than 3.
+
+    Members
+    -------
+    i : In(stream of shape); o : Out(stream of shape).
+    """
+
+    kind = "block_fifo"
+    latency = latency.BLOCK_QUEUE
+
+    def __init__(self, shape: Any, depth: int):
+        if depth < 3:
+            raise SpecError(f"depth must be at least 3, not {depth}")
+        super().__init__(shape, depth)
+
+    def _queue(self) -> Any:
+        return SyncFIFOBuffered(width=Shape.cast(self.shape).width, depth=self.depth)

@@ -7,7 +7,7 @@ from amaranth.asserts import AnyConst
 from amaranth.hdl import Array, Assert, Assume, C, Module, Mux, Signal, Value
 
 from hdl.stream.credit import Credit
-from hdl.stream.fifo import StreamFIFO
+from hdl.stream.fifo import BlockFIFO, StreamFIFO
 from hdl.stream.skid import Skid
 from hdl.stream.width import Narrow, Widen
 from tb.formal import Claim, Property
@@ -67,11 +67,7 @@ class Queue(StreamProperty):
             m.d.sync += [self.ahead.eq(self.ahead - 1), self.followed.eq(self.ahead != 0)]
         with m.If(~self.followed & self.choose & self.put):
             m.d.sync += [self.followed.eq(1), self.item.eq(dut.i.payload), self.ahead.eq(self.count - self.get)]
-        m.d.comb += [
-            Assert(dut.o.valid == (self.count != 0)),
-            Assert(dut.i.ready == (self.count != self.depth)),
-            Assert(implies(self.followed & (self.ahead == 0), dut.o.valid & (dut.o.payload == self.item))),
-        ]
+        m.d.comb += [Assert(condition) for condition in self.offers(m)]
         if self.invariant:
             inside = [
                 self.count <= self.depth,
@@ -80,6 +76,31 @@ class Queue(StreamProperty):
             ]
             m.d.comb += [Assert(condition) for condition in inside]
         return m
+
+    def offers(self, m: Module) -> list[Value]:
+        """When ``i`` is accepted and ``o`` offered, and what."""
+        dut = self.dut
+        return [
+            dut.o.valid == (self.count != 0),
+            dut.i.ready == (self.count != self.depth),
+            implies(self.followed & (self.ahead == 0), dut.o.valid & (dut.o.payload == self.item)),
+        ]
+
+
+class LateQueue(Queue):
+    """The same for a queue that offers its head a cycle late: ``i`` is refused only while ``depth - 1`` items are
+    inside, ``o`` is offered at the latest in the second cycle in which one is."""
+
+    def offers(self, m: Module) -> list[Value]:
+        dut = self.dut
+        late = Signal()
+        m.d.sync += late.eq((self.count != 0) & ~dut.o.valid)
+        return [
+            implies(dut.o.valid, self.count != 0),
+            implies(late, dut.o.valid),
+            implies(~dut.i.ready, self.count >= self.depth - 1),
+            implies(self.followed & (self.ahead == 0) & dut.o.valid, dut.o.payload == self.item),
+        ]
 
 
 def skid_inside(p: Queue) -> list[Value]:
@@ -102,7 +123,22 @@ def fifo_inside(p: Queue) -> list[Value]:
     ]
 
 
-INSIDE = {"skid": skid_inside, "fifo": fifo_inside}
+def block_fifo_inside(p: Queue) -> list[Value]:
+    depth, head = p.depth - 1, p.dut.o.valid
+    produce = p.probe("dut.queue.produce", range(depth))
+    consume = p.probe("dut.queue.consume", range(depth))
+    words = Array(p.probe(f"dut.queue.storage[{k}]", WIDTH) for k in range(depth))
+    return [
+        p.probe("dut.queue.inner_level", range(depth + 1)) == p.count - head,
+        p.count - head <= depth,
+        produce < depth,
+        consume < depth,
+        produce == (consume + p.count - head) % depth,
+        implies(p.followed & (p.ahead >= head), words[(consume + p.ahead - head) % depth] == p.item),
+    ]
+
+
+INSIDE = {"skid": skid_inside, "fifo": fifo_inside, "block_fifo": block_fifo_inside}
 
 
 class Collected(StreamProperty):
@@ -222,6 +258,7 @@ class Bounded(Property):
 
 
 QUEUE = "every item leaves once, unchanged and in order; refused only when full; the offer is stable"
+LATE_QUEUE = "every item leaves once, unchanged and in order; refused only when nearly full; the offer is stable"
 WIDEN = "item n of a beat stands in place n, missing ones are 0; a beat per ratio items or last; the offer is stable"
 NARROW = "item n of a beat leaves n-th, once and unchanged, last with the final one; the offer is stable"
 CREDIT = "never more than depth under way, ready whenever there are fewer"
@@ -244,6 +281,7 @@ _RATIOS = [
 CLAIMS = (
     *_claims(Skid, Queue, QUEUE, (_ITEMS, (WIDTH,))),
     *_claims(StreamFIFO, Queue, QUEUE, *((f"depth {n}, {_ITEMS}", (WIDTH, n)) for n in (1, 2, 3, 4, 7))),
+    *_claims(BlockFIFO, LateQueue, LATE_QUEUE, *((f"depth {n}, {_ITEMS}", (WIDTH, n)) for n in (3, 4, 7))),
     *_claims(Widen, Collected, WIDEN, *_RATIOS),
     *_claims(Narrow, HandedOut, NARROW, *_RATIOS),
     *_claims(Credit, Bounded, CREDIT, *((f"depth {n}", (n,)) for n in (1, 2, 5, 8))),
