@@ -37,27 +37,30 @@ class MixPESpec(UnitSpec):
                 values of integer codes and of floating-point ones;
                 ``y[m,n] = x_scale[m] * sum over g of scale[g,n]*(A - zero[g,n]*S)``, for ``uint4_min`` of
                 ``scale[g,n]*A + min[g,n]*S``.
+                Activations ``..._aligned`` are rounded to significands on their group's largest exponent
+                (:func:`golden.mixpe.formats.align`). With scales of uint8 the sum is times the channel's scale too.
     Rounding    ``accumulate=exact``: the sum over groups is an exact integer (grid 2^-24, 2^-40 with power-of-two
                 activation scales), rounded once to FP32, then multiplied by the token's scale with one rounding.
                 ``accumulate=fp32``: A and S to FP32, then every product and sum rounded to FP32, groups ascending,
                 ``acc = acc + (scale*A + min*S)`` from +0. Always to nearest even, subnormals included. Powers of two
                 are exact factors of A and S and replace the token's scale.
-                Results of another format are rounded once more, from FP32.
+                Results of another format are rounded once more, from FP32; ``int32`` and ``int64`` are the exact sums.
                 NaN and infinity follow IEEE 754; every NaN leaves as 0x7FC00000 (0x7E00, 0x7FC0). With zero points or
                 minima a NaN or infinite activation makes the row NaN.
     Handshake   AXI4-Stream. ``act``: one step's R activations; ``wgt``: the same step's C codes; both mark a tile's
                 last step with tlast. ``par``: one beat per group, column c's parameters in lane c. ``scl``: the tokens'
-                scales, one beat per tile (one per group with powers of two). A tile is R x C results over any number of
-                steps up to ``k_max``; the last group of a tile may be short. Tiles follow one another without a gap;
-                activations are streamed again for each tile of columns. Results leave row-major, ``words`` per beat,
-                tlast on a tile's last beat.
+                scales, one beat per tile (one per group with powers of two); ``chn``: the channels', one per tile. A
+                tile is R x C results over any number of steps up to ``k_max``; the last group of a tile may be short.
+                Tiles follow one another without a gap; activations are streamed again for each tile of columns. Results
+                leave row-major, ``words`` per beat, tlast on a tile's last beat.
     Latency     ``latency`` cycles from the step that ends a tile to its first result beat, ``cycles(job)`` for all.
     Throughput  one step per cycle. A group's period is max(its length, ceil(R*C/lanes), the recurrence of the
                 cross-group adder); with groups no shorter than that, and results that leave in the tile's time, one
                 tile every K cycles.
     Ranges      accumulator widths are derived: no overflow for tiles of up to ``k_max`` steps.
     Status      ``sts_error`` bit 0: tlast of act and wgt disagreed (the tile ended at the earlier one); bit 1: a tile
-                longer than ``k_max`` (its results are undefined). Sticky until reset; the streams go on.
+                longer than ``k_max`` (its results are undefined). Sticky until reset; the streams go on. (Aligned
+                activations without their tlast are aligned with those of the next tile.)
     Source      MixPE (arXiv 2411.16158): dequantisation after the group sum, shift-and-add products. The minimum is
                 that of the Q4_1 file format.
     Not done    code -8 of ``int4_sym`` is outside the contract; no bias.
