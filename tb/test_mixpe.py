@@ -36,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "core": "booth",
     },
     "tall": {"rows": 8, "cols": 2, "lanes": 4, "group": 16, "k_max": 64, "stages": 2, "scale": "fp32"},
+    "tall-exact": {"rows": 8, "cols": 2, "lanes": 4, "group": 16, "k_max": 64},
     "narrow-output": {"rows": 4, "cols": 4, "words": 1, "group": 16, "k_max": 60, "weight": "int4", "scale": "fp32"},
     "per-channel": {"rows": 3, "cols": 4, "group": 0, "lanes": 2, "k_max": 96, "weight": "int4_sym"},
     "w8a8": {"rows": 2, "cols": 2, "k_max": 64, "weight": "int8", "core": "booth"},

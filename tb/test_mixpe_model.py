@@ -219,9 +219,18 @@ def test_derived_lanes_never_slow_the_array_down(rows: int, cols: int, group: in
             {"rows": 4, "cols": 4, "lanes": 5},
             "lanes must be one of 1, 2, 4, 8, 16 for a 4 x 4 array, not 5",
         ),
+        (  # with 5 lanes a row's sum of activations would be overwritten before its last column is dequantised
+            {"rows": 10, "cols": 2, "lanes": 5},
+            "lanes must be one of 1, 2, 4, 10, 20 for a 10 x 2 array, not 5",
+        ),
         (
             {"rows": 2, "cols": 2, "group": 0},
             "lanes must be given where group is 0; a 2 x 2 array can have 1, 2, 4",
+        ),
+        (
+            {"rows": 17, "cols": 61, "group": 16},
+            "lanes must be given where none drain a group of 16 steps in its own time; "
+            "a 17 x 61 array can have 1, 17, 61",
         ),
         (
             {"rows": 2, "cols": 2, "words": 3},

@@ -98,7 +98,7 @@ class MixPESpec(UnitSpec):
             "act_scale": "none" if floating else "token",
         }
         if self.group:
-            derived["lanes"] = next(n for n in options if n * self.group >= self.rows * self.cols)
+            derived["lanes"] = next((n for n in options if n * self.group >= self.rows * self.cols), None)
         lanes = self.lanes or derived.get("lanes")
         if lanes in options:
             words = schedule.words_options(options[lanes])
@@ -123,7 +123,8 @@ class MixPESpec(UnitSpec):
         options = schedule.grids(self.rows, self.cols)
         shape = f"a {self.rows} x {self.cols} array"
         if self.lanes is None:
-            raise SpecError(f"lanes must be given where group is 0; {shape} can have {_listed(options)}")
+            where = f"none drain a group of {self.group} steps in its own time" if self.group else "group is 0"
+            raise SpecError(f"lanes must be given where {where}; {shape} can have {_listed(options)}")
         if self.lanes not in options:
             raise SpecError(f"lanes must be one of {_listed(options)} for {shape}, not {self.lanes}")
         words = schedule.words_options(self.grid)

@@ -11,7 +11,8 @@ order, and runs i + j*span cycles behind lane (0, 0)::
       row 2      lane 0,0    lane 0,1             in cycle t + 1 + wait + i + j*span + s
       row 3      lane 1,0    lane 1,1
 
-so that one register per element holds a group's sum until it is read, while the next group is summed.
+so that one register per element, and one per row and segment for its sum of activations, holds a group's sum until it
+is read, while the next group is summed.
 """
 
 from collections.abc import Sequence
@@ -60,8 +61,11 @@ class Grid:
 
     @property
     def holds(self) -> bool:
-        """Whether no sum is overwritten before its lane has read it, at one group every ``depth`` cycles."""
-        return self.wait < self.depth
+        """Whether nothing is overwritten before its lane has read it, at one group every ``depth`` cycles.
+
+        A row's sum of activations is the tightest: there with a segment's first column, read until its last.
+        """
+        return self.wait + self.span <= self.depth
 
 
 def grids(rows: int, cols: int) -> dict[int, Grid]:
