@@ -48,7 +48,7 @@ def test_all_int4_times_all_fp16(core: str) -> None:
     spec = PESpec(act="fp16", core=core, group=1)
     rtl = compile(spec, optimise=True)
     for part in np.split(act_codes(spec.act_format), 4):
-        job = pairs(part, weight_codes(spec))
+        job = pairs(spec, part, weight_codes(spec))
         assert (rtl(job) == spec.compute(job)).all()
 
 
