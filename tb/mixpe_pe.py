@@ -66,10 +66,10 @@ def real(spec: PESpec) -> tuple[Groups, int]:
     x_codes = float_codes(x, spec.act) if a.floating else np.rint(x * (a.high / np.abs(x).max(axis=1, keepdims=True)))
     k, n = codes.shape
     turns = n // spec.columns
-    w = codes.reshape(k, turns, spec.columns).swapaxes(0, 1).reshape(-1, spec.columns)
+    by_turn = codes.reshape(k, turns, spec.columns).swapaxes(0, 1).reshape(-1, spec.columns)
     job = Groups(
         x=np.repeat(x_codes, turns, axis=0).ravel().astype(np.int64),
-        w=np.tile(w, (len(x), 1)).astype(np.int64),
+        w=np.tile(by_turn, (len(x), 1)).astype(np.int64),
         lengths=tuple(min(group, k - at) for at in range(0, k, group)) * (turns * len(x)),
     )
     return job, job.w.size
@@ -85,7 +85,7 @@ def act_codes(fmt: ActFormat) -> NDArray[np.int64]:
 
 
 def pairs(spec: PESpec, x: NDArray[np.int64], w: NDArray[np.int64]) -> Groups:
-    """All products of the codes ``x`` and ``w``, each a group of its own; of a pair of elements, all of both weights."""
+    """All products of the codes ``x`` and ``w``, each a group of its own; of a pair, with all of both weights."""
     a, *b = (g.ravel() for g in np.meshgrid(x, *[w] * spec.columns))
     return Groups(a, np.stack(b, axis=1), (1,) * len(a))
 

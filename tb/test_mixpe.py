@@ -40,6 +40,18 @@ SMALL: dict[str, dict[str, Any]] = {
     "narrow-output": {"rows": 4, "cols": 4, "words": 1, "group": 16, "k_max": 60, "weight": "int4", "scale": "fp32"},
     "per-channel": {"rows": 3, "cols": 4, "group": 0, "lanes": 2, "k_max": 96, "weight": "int4_sym"},
     "w8a8": {"rows": 2, "cols": 2, "k_max": 64, "weight": "int8", "core": "booth"},
+    "composed": {"rows": 2, "cols": 3, "k_max": 64, "weight": "uint8_zero", "core": "composed", "group": 16},
+    "packed": {"rows": 3, "cols": 6, "lanes": 9, "group": 16, "k_max": 64, "core": "packed"},
+    "packed-tall": {
+        "rows": 8,
+        "cols": 2,
+        "lanes": 4,
+        "group": 16,
+        "k_max": 64,
+        "weight": "e2m1",
+        "core": "packed",
+        "stages": 3,
+    },
     "w2a4": {"rows": 2, "cols": 3, "k_max": 64, "weight": "int2", "act": "int4", "out": "bf16"},
     "mxfp4": {"rows": 2, "cols": 2, "k_max": 64, "weight": "e2m1", "core": "two_term", "scale": "e8m0"},
     "nvfp4": {

@@ -20,7 +20,7 @@ from golden.mixpe.formats import (
     sum_range,
 )
 from golden.mixpe.job import Gemm
-from golden.mixpe.pe import CORES, STAGES, PESpec
+from golden.mixpe.pe import CORES, STAGES, PESpec, columns
 from golden.ports import Beats, Field, StatusPort, StreamPort
 from golden.spec import SpecError, UnitSpec, param
 
@@ -91,7 +91,7 @@ class MixPESpec(UnitSpec):
     )
 
     def _derive(self) -> dict[str, Any]:
-        options = schedule.grids(self.rows, self.cols)
+        options = self._grids
         floating = self.act_format.floating
         derived: dict[str, Any] = {
             "accumulate": "exact" if self.scale_format.exact and not floating else "fp32",
@@ -120,7 +120,9 @@ class MixPESpec(UnitSpec):
                 f"group must be shorter for {self.weight}, {self.act} and accumulate {self.accumulate}, "
                 f"not {self.length} steps: their sum would have {self.corrected_width + factor} bits, the most are 63"
             )
-        options = schedule.grids(self.rows, self.cols)
+        if self.cols % columns(self.core):
+            raise SpecError(f"cols must be even for core {self.core}, not {self.cols}")
+        options = self._grids
         shape = f"a {self.rows} x {self.cols} array"
         if self.lanes is None:
             where = f"none drain a group of {self.group} steps in its own time" if self.group else "group is 0"
@@ -226,7 +228,11 @@ class MixPESpec(UnitSpec):
     @property
     def grid(self) -> schedule.Grid:
         assert self.lanes
-        return schedule.grids(self.rows, self.cols)[self.lanes]
+        return self._grids[self.lanes]
+
+    @property
+    def _grids(self) -> dict[int, schedule.Grid]:
+        return schedule.grids(self.rows, self.cols, columns(self.core))
 
     @property
     def dequant_latency(self) -> int:
@@ -245,7 +251,7 @@ class MixPESpec(UnitSpec):
         recurrence = 2 if self.accumulate == "exact" else latency.ADD + 2
         lane_depth = 2 + self.dequant_latency + scaled + converted
         assert self.words
-        return schedule.Timing(self.grid, self.stages, lane_depth, recurrence, self.words)
+        return schedule.Timing(self.grid, self.pe.depth, lane_depth, recurrence, self.words)
 
     @property
     def latency(self) -> int:

@@ -51,14 +51,19 @@ CORE_WEIGHTS = {core: tuple(WEIGHTS) for core in CORES} | {
 """The weight formats that each core takes."""
 
 
+def columns(core: str) -> int:
+    """Neighbouring columns of the array that are one block."""
+    return 2 if core == "packed" else 1
+
+
 class PESpec(UnitSpec):
     """One MixPE processing element: exact sums of products of a low-bit weight and a wider activation.
 
     Formula     ``sum[g] = sum over k in group g of operand(w[k]) * operand(x[k])``, integers all. The operand of an
                 unsigned weight code is the code less half its range, of E2M1 twice its value; of a floating-point
                 activation its significand, shifted: its value on the grid of the format's smallest number.
-    Pair        core ``packed`` is two elements around one 18 x 18 multiplier: a beat has two weights, ``w0`` and ``w1``,
-                for one activation, and there are two sums.
+    Pair        core ``packed`` is two elements around one 18 x 18 multiplier: a beat has two weights, ``w0`` and
+                ``w1``, for one activation, and a group two sums.
     Special     a floating-point NaN or infinity adds nothing of worth to the sum but marks it: bit 0 of ``special`` for
                 a product of +infinity, bit 1 of -infinity, both for NaN (infinity times zero is one).
     Latency     ``latency`` cycles from the beat that ends a group to its sum.
@@ -99,8 +104,7 @@ class PESpec(UnitSpec):
 
     @property
     def columns(self) -> int:
-        """Neighbouring columns of the array that are one block."""
-        return 2 if self.core == "packed" else 1
+        return columns(self.core)
 
     @property
     def depth(self) -> int:

@@ -68,13 +68,17 @@ class Grid:
         return self.wait + self.span <= self.depth
 
 
-def grids(rows: int, cols: int) -> dict[int, Grid]:
-    """All usable grids by number of lanes, ascending; of two with equal lanes, the one with fewer segments."""
+def grids(rows: int, cols: int, columns: int = 1) -> dict[int, Grid]:
+    """All usable grids by number of lanes, ascending; of two with equal lanes, the one with fewer segments.
+
+    ``columns`` are one block of the array, which no segment cuts. That leaves a cycle to the sums of a pair's right
+    column, which stand there a cycle early (``Grid.holds`` has ``span - 1`` to spare).
+    """
     found = {}
     for lane_cols in _divisors(cols)[::-1]:
         for lane_rows in _divisors(rows):
             grid = Grid(rows, cols, lane_rows, lane_cols)
-            if grid.holds and grid.lanes <= MOST:
+            if grid.holds and grid.lanes <= MOST and grid.span % columns == 0:
                 found[grid.lanes] = grid
     return dict(sorted(found.items(), key=lambda item: item[0]))
 
@@ -105,12 +109,12 @@ def words_options(grid: Grid) -> list[int]:
 class Timing:
     """Cycle numbers of one engine, from its grid and pipeline depths.
 
-    ``stages``: register stages of the element; ``lane_depth``: cycles from a lane's read to its finished word;
+    ``depth``: register stages of the element; ``lane_depth``: cycles from a lane's read to its finished word;
     ``recurrence``: smallest distance of two groups that the cross-group adder can take; ``words``: per output beat.
     """
 
     grid: Grid
-    stages: int
+    depth: int
     lane_depth: int
     recurrence: int
     words: int
@@ -118,7 +122,7 @@ class Timing:
     @property
     def align(self) -> int:
         """Cycles from a step at the edge of the array to the first lane's first read, less one."""
-        return self.stages + self.grid.wait
+        return self.depth + self.grid.wait
 
     @property
     def period(self) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,15 +19,17 @@ class PEPair(wiring.Component):
 
     The right column sees a step a cycle after the left one, so the left weight waits for it::
 
-                    w0                w1
-                     |                 |
-                   [reg]---->w0_o      |            w0_o, w1_o, x_o, last_o: when two elements would hand them on
-                   [reg]             [reg]--->w1_o
-                     +-------(pack)----+
-                               |                    (w1*2^shift + w0) * x
-        x_i --[reg]--[reg]-----*-----> x_o          = w1*x * 2^shift + w0*x
-                            |     |
-                         [acc]   [acc]
+                    w0               w1
+                     |                |
+                   [reg]--> w0_o      +--[reg]--> w1_o
+                     |                |
+                     +----( pack )----+            w1*2^shift + w0
+                             |
+                           [reg]
+                             |
+        x_i --[reg]--[reg]---*----> x_o            times x: w1*x*2^shift + w0*x
+                           |   |
+                       [acc]   [acc]               w0_o, w1_o, x_o, last_o: when two elements would hand them on
 
     Bubbles and reset are those of :class:`PE`. Registers behind the multiplier are the word it makes, uncorrected, so
     that a DSP block can take them in; the borrow between the products enters the upper accumulator as its carry.
@@ -72,18 +74,19 @@ class PEPair(wiring.Component):
         w1 = delay(m, w1_i, 1, "w1")
         m.d.comb += [self.x_o.eq(x), self.w_o.eq(Cat(w0, w1)), self.last_o.eq(last)]
 
-        both = self.core.pack(shift, delay(m, w0, 1, "w0_late"), w1)
+        both = delay(m, self.core.pack(shift, w0, w1_i), 1, "both")
         word = delay(m, named(m, x.as_signed() * both, "product"), spec.stages - 1, "word")
         last = delay(m, last, spec.stages - 1, "last_product", init=1)
         low, high, borrow = self.core.split(shift, word)
-        sums = (self._sum(m, last, *addends) for addends in ((low, 0), (high, borrow)))
-        m.d.comb += self.sum.eq(Cat(sums))
+        width = spec.sum_width
+        added = [extend(low, width)], [extend(high, width), borrow]
+        m.d.comb += self.sum.eq(Cat(self._sum(m, last, terms) for terms in added))
         return m
 
-    def _sum(self, m: Module, last: Any, product: Any, carry: Any) -> Signal:
+    def _sum(self, m: Module, last: Value, terms: list[Value]) -> Signal:
         acc = Signal(self.spec.sum_width, reset_less=True)
         total = Signal.like(acc)
-        m.d.comb += total.eq(acc + extend(product, len(acc)) + carry)
+        m.d.comb += total.eq(sum(terms, acc))
         return PE.accumulate(m, last, acc, total)
 
 
