@@ -38,7 +38,7 @@ AXES = {"weight": tuple(WEIGHTS), "act": tuple(ACTS), "core": CORES, "stages": (
 def _accepted() -> Iterator[PESpec]:
     for values in product(*AXES.values()):
         try:
-            yield PESpec(group=GROUP, **dict(zip(AXES, values, strict=True)))  # type: ignore[arg-type]
+            yield PESpec(group=GROUP, **dict(zip(AXES, values, strict=True)))
         except SpecError:
             continue
 
