@@ -236,6 +236,18 @@ def test_derived_lanes_never_slow_the_array_down(rows: int, cols: int, group: in
             {"rows": 2, "cols": 2, "words": 3},
             "words must be one of 1, 2, 4 for a 2 x 2 array with 1 lanes, not 3",
         ),
+        ({"core": "packed", "cols": 5}, "cols must be even for core packed, not 5"),
+        (  # a segment of 3 columns would cut a pair
+            {"core": "packed", "rows": 1, "cols": 6, "lanes": 2},
+            "lanes must be one of 1, 3 for a 1 x 6 array, not 2",
+        ),
+        (
+            {"core": "packed", "weight": "int8"},
+            "weight must be one of int2, int3, int4, int4_sym, uint2_zero, uint3_zero, uint4_zero, uint4_min, e2m1 "
+            "for core packed, not 'int8'",
+        ),
+        ({"core": "packed", "act": "int16"}, "act must be one of int4, int8 for core packed, not 'int16'"),
+        ({"core": "composed"}, "weight must be one of int8, uint8_zero for core composed, not 'uint4_min'"),
         ({"lanes": 1025}, "lanes must be an integer between 1 and 1024, not 1025"),
         ({"words": 1025}, "words must be an integer between 1 and 1024, not 1025"),
         (
