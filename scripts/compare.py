@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gen import liberty, toolchain
@@ -23,13 +23,15 @@ from tb.units import REAL
 
 @dataclass(frozen=True)
 class Design:
-    """A row: one kind of block of a unit in a configuration, with ``products`` per cycle."""
+    """A row: one kind of block of a unit in a configuration, with ``products`` per cycle, on ECP5 with DSP blocks or
+    without."""
 
     name: str
     unit: str
     block: str
     configuration: Mapping[str, Any] = field(default_factory=dict)
     products: int = 1
+    dsp: bool = False
 
 
 def _pe(name: str, products: int = 1, **configuration: Any) -> Design:
@@ -41,7 +43,7 @@ def _mac(name: str, products: int = 1, **configuration: Any) -> Design:
 
 
 DESIGNS = [
-    *(_pe(f"W8A8 {core}", weight="int8", core=core) for core in ("shift_add", "booth", "multiply")),
+    *(_pe(f"W8A8 {core}", weight="int8", core=core) for core in ("shift_add", "booth", "composed", "multiply")),
     _mac("BitFusion 8x8", design="bitfusion", narrowest="8x8"),
     _mac("BitFusion 8x4", 2, design="bitfusion", narrowest="8x4"),
     _mac("FP16", design="fp16"),
@@ -49,6 +51,10 @@ DESIGNS = [
     *(
         _pe(f"W4A8 {core} {stages}", core=core, stages=stages)
         for core in ("shift_add", "booth", "two_term", "multiply")
+        for stages in (1, 2)
+    ),
+    *(
+        Design(f"W4A8 packed {stages}", "mixpe_pe", "pe_pair", {"core": "packed", "stages": stages}, 2, dsp=True)
         for stages in (1, 2)
     ),
     _pe("W2A8", weight="int2"),
@@ -63,14 +69,15 @@ COLUMNS = {
     "LUT6": "{:,.0f}",
     "FF": "{:,.0f}",
     "LUT4": "{:,.0f}",
+    "DSP": "{:,.0f}",
     "Fmax": "{:.1f}",
     "area": "{:,.0f}",
     "delay": "{:.2f}",
     "energy": "{:.2f}",
     "area*energy": "{:,.0f}",
 }
-"""LUT4 with carry cells as two, Fmax in MHz on ECP5; in cells, area per product and cycle, delay in ns, energy in pJ
-per product."""
+"""LUT4 with carry cells as two, DSP blocks and Fmax in MHz on ECP5; in cells, area per product and cycle, delay in ns,
+energy in pJ per product."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -110,9 +117,12 @@ def row(design: Design, options: Options, library: liberty.Library) -> dict[str,
     """The figures of a design; what a tool or the unit does not give is absent."""
     spec = unit(design.unit).configure(layers=[design.configuration])
     product = export(spec)
+    options = replace(options, dsp=design.dsp)
     fabric, ecp5, asic = (synthesise(product, target, design.block, options) for target in ("lut6", "ecp5", "asic"))
     figures = {"LUT6": fabric.report.figures["luts"], "FF": fabric.report.figures["ffs"]}
     figures |= {"LUT4": ecp5.report.figures["luts"], "Fmax": ecp5.report.figures["fmax_mhz"]}
+    if design.dsp:
+        figures["DSP"] = ecp5.report.figures["dsps"]
     figures["area"] = asic.report.figures["area"] / design.products
     if "delay_ns" in asic.report.figures:
         figures["delay"] = asic.report.figures["delay_ns"]

@@ -1,6 +1,7 @@
 """The bench of unit ``mixpe_pe``: transactions made from the specification and a seed."""
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -46,10 +47,10 @@ def bench(spec: PESpec, seed: int) -> list[Case]:
 def real(spec: PESpec) -> tuple[Groups, int]:
     """A job of real data and how many products it has: output-stationary, as an element of the array sees them.
 
-    ``REAL_TOKENS`` tokens of the fixture, each against ``REAL_CHANNELS`` output channels of its gate matrix in turn,
-    over the whole K in groups of 32 (shorter where ``spec.group`` is). Weights with a float minimum are the stored
-    codes, others are quantised again; integer activations use the whole range of the format, per token, floating-point
-    ones are rounded, aligned ones rounded to BF16 and aligned.
+    ``REAL_TOKENS`` tokens of the fixture, each against ``REAL_CHANNELS`` output channels of its gate matrix in turn (in
+    pairs for a pair of elements), over the whole K in groups of 32 (shorter where ``spec.group`` is). Weights with a
+    float minimum are the stored codes, others are quantised again; integer activations use the whole range of the
+    format, per token, floating-point ones are rounded, aligned ones rounded to BF16 and aligned.
     """
     data, w, a = fixture.load(), spec.weight_format, spec.act_format
     codes: NDArray[Any]
@@ -71,12 +72,14 @@ def real(spec: PESpec) -> tuple[Groups, int]:
     else:
         x_codes = np.rint(x * (a.high / np.abs(x).max(axis=1, keepdims=True))).astype(np.int64)
     k, n = codes.shape
+    turns = n // spec.columns
+    by_turn = codes.reshape(k, turns, spec.columns).swapaxes(0, 1).reshape(-1, spec.columns)
     job = Groups(
-        x=np.repeat(x_codes, n, axis=0).ravel(),
-        w=np.tile(codes.T.ravel(), len(x)).astype(np.int64),
-        lengths=tuple(min(group, k - at) for at in range(0, k, group)) * (n * len(x)),
+        x=np.repeat(x_codes, turns, axis=0).ravel(),
+        w=np.tile(by_turn, (len(x), 1)).astype(np.int64),
+        lengths=tuple(min(group, k - at) for at in range(0, k, group)) * (turns * len(x)),
     )
-    return job, len(job.x)
+    return job, job.w.size
 
 
 def weight_codes(spec: PESpec) -> NDArray[np.int64]:
@@ -88,10 +91,10 @@ def act_codes(fmt: ActFormat) -> NDArray[np.int64]:
     return np.arange(fmt.codes[0], fmt.codes[1] + 1)
 
 
-def pairs(x: NDArray[np.int64], w: NDArray[np.int64]) -> Groups:
-    """All products of the codes ``x`` and ``w``, each a group of its own."""
-    a, b = (g.ravel() for g in np.meshgrid(x, w))
-    return Groups(a, b, (1,) * len(a))
+def pairs(spec: PESpec, x: NDArray[np.int64], w: NDArray[np.int64]) -> Groups:
+    """All products of the codes ``x`` and ``w``, each a group of its own; of a pair, with all of both weights."""
+    a, *b = (g.ravel() for g in np.meshgrid(x, *[w] * spec.columns))
+    return Groups(a, np.stack(b, axis=1), (1,) * len(a))
 
 
 def _products(spec: PESpec, rng: np.random.Generator) -> Groups:
@@ -101,7 +104,7 @@ def _products(spec: PESpec, rng: np.random.Generator) -> Groups:
         ends = corners(spec.act_format)
         sample = rng.choice(x, max(8, 4000 // len(weight_codes(spec))))
         x = np.concatenate([ends, sample])
-    return pairs(x, weight_codes(spec))
+    return pairs(spec, x, weight_codes(spec))
 
 
 def corners(fmt: ActFormat) -> NDArray[np.int64]:
@@ -137,12 +140,11 @@ def _extremes(spec: PESpec) -> Iterator[Groups]:
     operands = spec.weight_format.operand(w)
     low, high, none = (w[i] for i in (operands.argmin(), operands.argmax(), np.abs(operands).argmin()))
     least, most = (extreme(spec.act_format, sign) for sign in (-1, 1))
-    for a in (least, most):
-        for b in (low, high, none):
-            yield Groups(np.full(n, a), np.full(n, b), (n,))
     turns = np.arange(n) % 2 == 0
-    yield Groups(np.where(turns, least, most), np.full(n, low), (n,))
-    yield Groups(np.full(n, least), np.where(turns, low, high), (n,))
+    for b in product((low, high, none), repeat=spec.columns):
+        for a in (least, most, np.where(turns, least, most)):
+            yield Groups(np.broadcast_to(a, n), np.tile(b, (n, 1)), (n,))
+    yield Groups(np.full(n, least), np.tile(np.where(turns, low, high), (spec.columns, 1)).T, (n,))
 
 
 def group_lengths(group: int, rng: np.random.Generator, count: int) -> list[int]:
@@ -159,4 +161,4 @@ def _random(spec: PESpec, rng: np.random.Generator, lengths: Sequence[int]) -> G
     n = sum(lengths)
     x = rng.integers(*spec.act_format.codes, n, endpoint=True)
     finite = ~spec.act_format.special(x) | (rng.random(n) < 0.1)  # or hardly a sum would be
-    return Groups(np.where(finite, x, 0), rng.choice(weight_codes(spec), n), tuple(lengths))
+    return Groups(np.where(finite, x, 0), rng.choice(weight_codes(spec), (n, spec.columns)), tuple(lengths))

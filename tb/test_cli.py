@@ -11,6 +11,7 @@ import pytest
 
 from gen import __version__, registry, toolchain
 from gen.registry import UNITS
+from golden.mixpe.pe import CORES
 from scripts.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -52,7 +53,10 @@ NATURAL = "must be an integer between 0 and 4294967295"
         ("gen mixpe_pe --set group=65537", "group must be an integer between 1 and 65536, not 65537"),
         ("gen mixpe_pe --set group=1.5", "group must be an integer, not '1.5'"),
         ("gen mixpe_pe --set group=", "group must be an integer, not ''"),
-        ("gen mixpe_pe --set core=magic", "core must be one of shift_add, booth, two_term, multiply, not 'magic'"),
+        (
+            "gen mixpe_pe --set core=magic",
+            "core must be one of shift_add, booth, two_term, composed, multiply, packed, not 'magic'",
+        ),
         ("gen mixpe_pe --set group", "--set must have the form key=value, not 'group'"),
         ("gen mixpe_pe --set =4", "--set must have the form key=value, not '=4'"),
         ("gen mixpe_pe --config none.toml", "configuration file none.toml must be readable: No such file or directory"),
@@ -91,7 +95,7 @@ def test_bad_input_is_one_sentence(arguments: str, sentence: str, capsys: Captur
         ),
         (b"group = 1.5", "group must be an integer, not 1.5"),
         (b"group = true", "group must be an integer, not True"),
-        (b"group = '4'\ncore = 3", "core must be one of shift_add, booth, two_term, multiply, not 3"),
+        (b"group = '4'\ncore = 3", "core must be one of shift_add, booth, two_term, composed, multiply, packed, not 3"),
         (
             b"group = " + b"[" * 5000 + b"]" * 5000,
             "configuration file {} must be valid TOML: maximum recursion depth exceeded",
@@ -195,7 +199,8 @@ def test_list_tells_units_presets_parameters_and_status(capsys: Capture) -> None
         for preset in unit.presets:
             assert f"\n    {preset} " in text
     assert "    group        1..65536 (default 128): largest number of products in a sum\n" in text
-    assert "    core         shift_add | booth | two_term | multiply (default shift_add): product core\n" in text
+    cores = " | ".join(CORES)
+    assert f"    core         {cores} (default shift_add): product core\n" in text
 
 
 def test_doctor_fails_when_something_needed_is_missing(

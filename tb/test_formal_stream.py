@@ -51,13 +51,13 @@ FAULTS = [
 ]
 
 
-def broken(unit: Any, old: str, new: str) -> Any:
+def broken(unit: Any, old: str, new: str, method: str = "elaborate") -> Any:
     """``unit`` with one piece of its elaboration replaced."""
-    source = textwrap.dedent(inspect.getsource(unit.elaborate))
+    source = textwrap.dedent(inspect.getsource(getattr(unit, method)))
     assert source.count(old) == 1, f"{old!r} must stand once in {unit.__name__}"
     names = dict(vars(importlib.import_module(unit.__module__)))
     exec(source.replace(old, new), names)
-    return type(unit.__name__, (unit,), {"elaborate": names["elaborate"]})
+    return type(unit.__name__, (unit,), {method: names[method]})
 
 
 @pytest.mark.parametrize(("unit", "spec", "args", "old", "new"), FAULTS)

@@ -219,9 +219,18 @@ def test_derived_lanes_never_slow_the_array_down(rows: int, cols: int, group: in
             {"rows": 4, "cols": 4, "lanes": 5},
             "lanes must be one of 1, 2, 4, 8, 16 for a 4 x 4 array, not 5",
         ),
+        (  # with 5 lanes a row's sum of activations would be overwritten before its last column is dequantised
+            {"rows": 10, "cols": 2, "lanes": 5},
+            "lanes must be one of 1, 2, 4, 10, 20 for a 10 x 2 array, not 5",
+        ),
         (
             {"rows": 2, "cols": 2, "group": 0},
             "lanes must be given where group is 0; a 2 x 2 array can have 1, 2, 4",
+        ),
+        (
+            {"rows": 17, "cols": 61, "group": 16},
+            "lanes must be given where none drain a group of 16 steps in its own time; "
+            "a 17 x 61 array can have 1, 17, 61",
         ),
         (
             {"rows": 2, "cols": 2, "words": 3},
@@ -249,6 +258,18 @@ def test_derived_lanes_never_slow_the_array_down(rows: int, cols: int, group: in
             {"out": "int32", "weight": "int8", "scale": "uint8"},
             "out must have at least 35 bits for tiles of k_max = 4096, not 'int32'",
         ),
+        ({"core": "packed", "cols": 5}, "cols must be even for core packed, not 5"),
+        (  # a segment of 3 columns would cut a pair
+            {"core": "packed", "rows": 1, "cols": 6, "lanes": 2},
+            "lanes must be one of 1, 3 for a 1 x 6 array, not 2",
+        ),
+        (
+            {"core": "packed", "weight": "int8"},
+            "weight must be one of int2, int3, int4, int4_sym, uint2_zero, uint3_zero, uint4_zero, uint4_min, e2m1 "
+            "for core packed, not 'int8'",
+        ),
+        ({"core": "packed", "act": "int16"}, "act must be one of int4, int8 for core packed, not 'int16'"),
+        ({"core": "composed"}, "weight must be one of int8, uint8_zero for core composed, not 'uint4_min'"),
         ({"lanes": 1025}, "lanes must be an integer between 1 and 1024, not 1025"),
         ({"words": 1025}, "words must be an integer between 1 and 1024, not 1025"),
         (

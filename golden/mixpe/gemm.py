@@ -25,7 +25,7 @@ from golden.mixpe.formats import (
     sum_range,
 )
 from golden.mixpe.job import Gemm
-from golden.mixpe.pe import CORES, STAGES, PESpec
+from golden.mixpe.pe import CORES, STAGES, PESpec, columns
 from golden.ports import Beats, Field, StatusPort, StreamPort
 from golden.spec import SpecError, UnitSpec, param
 
@@ -99,7 +99,7 @@ class MixPESpec(UnitSpec):
     )
 
     def _derive(self) -> dict[str, Any]:
-        options = schedule.grids(self.rows, self.cols)
+        options = self._grids
         floating = self.stream_format.floating
         derived: dict[str, Any] = {
             "accumulate": "exact" if self.scale_format.exact and not floating else "fp32",
@@ -107,7 +107,7 @@ class MixPESpec(UnitSpec):
             "align": 16 if self.aligned else 0,
         }
         if self.group:
-            derived["lanes"] = next(n for n in options if n * self.group >= self.rows * self.cols)
+            derived["lanes"] = next((n for n in options if n * self.group >= self.rows * self.cols), None)
         lanes = self.lanes or derived.get("lanes")
         if lanes in options:
             words = schedule.words_options(options[lanes])
@@ -138,10 +138,13 @@ class MixPESpec(UnitSpec):
                 f"group must be shorter for {self.weight}, {self.act} and accumulate {self.accumulate}, "
                 f"not {self.length} steps: their sum would have {self.corrected_width + factor} bits, the most are 63"
             )
-        options = schedule.grids(self.rows, self.cols)
+        if self.cols % columns(self.core):
+            raise SpecError(f"cols must be even for core {self.core}, not {self.cols}")
+        options = self._grids
         shape = f"a {self.rows} x {self.cols} array"
         if self.lanes is None:
-            raise SpecError(f"lanes must be given where group is 0; {shape} can have {_listed(options)}")
+            where = f"none drain a group of {self.group} steps in its own time" if self.group else "group is 0"
+            raise SpecError(f"lanes must be given where {where}; {shape} can have {_listed(options)}")
         if self.lanes not in options:
             raise SpecError(f"lanes must be one of {_listed(options)} for {shape}, not {self.lanes}")
         words = schedule.words_options(self.grid)
@@ -284,7 +287,11 @@ class MixPESpec(UnitSpec):
     @property
     def grid(self) -> schedule.Grid:
         assert self.lanes
-        return schedule.grids(self.rows, self.cols)[self.lanes]
+        return self._grids[self.lanes]
+
+    @property
+    def _grids(self) -> dict[int, schedule.Grid]:
+        return schedule.grids(self.rows, self.cols, columns(self.core))
 
     @property
     def dequant_latency(self) -> int:
@@ -308,7 +315,7 @@ class MixPESpec(UnitSpec):
         lane_depth = 2 + self.dequant_latency + scaled + converted
         assert self.words
         align = latency.BLOCK_QUEUE + 2 if self.aligned else 0
-        return schedule.Timing(self.grid, self.stages, lane_depth, recurrence, self.words, align)
+        return schedule.Timing(self.grid, self.pe.depth, lane_depth, recurrence, self.words, align)
 
     @property
     def latency(self) -> int:

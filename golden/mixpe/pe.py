@@ -11,7 +11,7 @@ from golden.mixpe.formats import ACTS, ALIGNED, WEIGHTS, ActFormat, WeightFormat
 from golden.ports import Beats, Field, StreamPort
 from golden.spec import SpecError, UnitSpec, param
 
-CORES = ("shift_add", "booth", "two_term", "multiply")
+CORES = ("shift_add", "booth", "two_term", "composed", "multiply", "packed")
 
 TWO_TERM_OPERANDS = (*range(-8, 9), -12, 12)
 """What the core ``two_term`` can multiply by: zero, and at most two signed powers of two."""
@@ -19,7 +19,8 @@ TWO_TERM_OPERANDS = (*range(-8, 9), -12, 12)
 
 @dataclass(frozen=True)
 class Groups:
-    """A job of ``mixpe_pe``: activation and weight codes, both ``[n]``, cut into groups of ``lengths``."""
+    """A job of ``mixpe_pe``: activation codes ``[n]`` and weight codes ``[n]`` or ``[n, columns]``, cut into groups of
+    ``lengths``."""
 
     x: NDArray[np.int64]
     w: NDArray[np.int64]
@@ -31,9 +32,31 @@ OPERANDS = ACTS | {f.name: f for f in ALIGNED.values()}
 
 STAGES = "register stages from operands to sum: 1 none between, 2 product, 3 product and its terms (floats: its shift)"
 
-TWO_TERM = tuple(
-    f.name for f in WEIGHTS.values() if set(f.operand(range(f.low, f.high + 1)).tolist()) <= set(TWO_TERM_OPERANDS)
-)
+MULTIPLIER = 18
+"""Bits of both signed operands of the multiplier that the core ``packed`` is made for."""
+
+PACKED_ACTS = tuple(f.name for f in ACTS.values() if not f.floating and f.bits <= 8)
+
+
+def _packed_bits(weight: WeightFormat, act: ActFormat) -> int:
+    """Bits of two weights in one operand, a product's bits from one to the other."""
+    shift = signed_bits(*sum_range(weight.operands, act.significands, 1))
+    return signed_bits(*(w + (w << shift) for w in weight.operands))
+
+
+CORE_WEIGHTS = {core: tuple(WEIGHTS) for core in CORES} | {
+    "two_term": tuple(
+        f.name for f in WEIGHTS.values() if set(f.operand(range(f.low, f.high + 1)).tolist()) <= set(TWO_TERM_OPERANDS)
+    ),
+    "composed": tuple(f.name for f in WEIGHTS.values() if f.operand_bits == 8),
+    "packed": tuple(f.name for f in WEIGHTS.values() if _packed_bits(f, ACTS["int8"]) <= MULTIPLIER),
+}
+"""The weight formats that each core takes."""
+
+
+def columns(core: str) -> int:
+    """Neighbouring columns of the array that are one block."""
+    return 2 if core == "packed" else 1
 
 
 class PESpec(UnitSpec):
@@ -43,6 +66,8 @@ class PESpec(UnitSpec):
                 unsigned weight code is the code less half its range, of E2M1 twice its value; of a floating-point
                 activation its significand, shifted: its value on the grid of the format's smallest number.
                 Aligned ones (a significand, and above it a bit that makes it special) come from the engine's aligner.
+    Pair        core ``packed`` is two elements around one 18 x 18 multiplier: a beat has two weights, ``w0`` and
+                ``w1``, for one activation, and a group two sums.
     Special     a floating-point NaN or infinity adds nothing of worth to the sum but marks it: bit 0 of ``special`` for
                 a product of +infinity, bit 1 of -infinity, both for NaN (infinity times zero is one).
     Latency     ``latency`` cycles from the beat that ends a group to its sum.
@@ -62,8 +87,11 @@ class PESpec(UnitSpec):
     stages: int = param(1, STAGES, low=1, high=3)
 
     def _check(self) -> None:
-        if self.core == "two_term" and self.weight not in TWO_TERM:
-            raise SpecError(f"weight must be one of {', '.join(TWO_TERM)} for core two_term, not {self.weight!r}")
+        weights = CORE_WEIGHTS[self.core]
+        if self.weight not in weights:
+            raise SpecError(f"weight must be one of {', '.join(weights)} for core {self.core}, not {self.weight!r}")
+        if self.core == "packed" and self.act not in PACKED_ACTS:
+            raise SpecError(f"act must be one of {', '.join(PACKED_ACTS)} for core packed, not {self.act!r}")
         if self.sum_width > 63:
             raise SpecError(
                 f"group must be shorter for {self.weight} and {self.act}, not {self.group}: "
@@ -77,6 +105,15 @@ class PESpec(UnitSpec):
     @property
     def act_format(self) -> ActFormat:
         return OPERANDS[self.act]
+
+    @property
+    def columns(self) -> int:
+        return columns(self.core)
+
+    @property
+    def depth(self) -> int:
+        """Register stages from the operands of the first column to its sum: the pair waits for its second weight."""
+        return self.stages + self.columns - 1
 
     def _sum_width(self, x: tuple[int, int], terms: int) -> int:
         return signed_bits(*sum_range(self.weight_format.operands, x, terms))
@@ -99,35 +136,44 @@ class PESpec(UnitSpec):
     @property
     def ports(self) -> tuple[StreamPort, ...]:
         w, x = self.weight_format, self.act_format
-        operands = (Field("x", x.bits, x.name), Field("w", w.bits, w.code_format))
-        sums = [Field("sum", self.sum_width, f"int{self.sum_width}")]
+        each = [""] if self.columns == 1 else [str(c) for c in range(self.columns)]
+        operands = [Field("x", x.bits, x.name), *(Field(f"w{c}", w.bits, w.code_format) for c in each)]
+        sums = [Field(f"sum{c}", self.sum_width, f"int{self.sum_width}") for c in each]
         if self.special_width:
             sums.append(Field("special", self.special_width, f"uint{self.special_width}"))
+        weights = "two weight codes" if self.columns == 2 else "one weight code"
+        groups = "two sums" if self.columns == 2 else "one sum"
         return (
-            StreamPort("i", "in", 1, operands, "group", "one activation and one weight code per beat"),
-            StreamPort("o", "out", 1, tuple(sums), "", "one sum per group"),
+            StreamPort("i", "in", 1, tuple(operands), "group", f"one activation and {weights} per beat"),
+            StreamPort("o", "out", 1, tuple(sums), "", f"{groups} per group"),
         )
 
     @property
     def latency(self) -> int:
         # operand registers and stages to the sum, then two cycles through the queue of sums
-        return self.stages + 3
+        return self.depth + 3
 
     def compute(self, job: Groups) -> NDArray[np.int64]:
-        """``[groups, 1]``: the sums; for floating-point activations ``[groups, 2]``: beside them their marks."""
-        products = self.weight_format.operand(job.w) * self.act_format.operand(job.x)
+        """``[groups, columns]``: the sums; for floating-point activations beside them their marks."""
+        products = self.weight_format.operand(self._weights(job)) * self.act_format.operand(job.x)[:, None]
         starts = np.cumsum((0, *job.lengths[:-1]))
-        columns = [np.add.reduceat(products, starts)]
-        if self.special_width:
-            special = self.act_format.special(job.x)
-            marks = (special & (products >= 0)) | (special & (products <= 0)) * 2
-            columns.append(np.bitwise_or.reduceat(marks, starts))
-        return np.stack(columns, axis=1)
+        sums = np.add.reduceat(products, starts)
+        if not self.special_width:
+            return sums
+        special = self.act_format.special(job.x)[:, None]
+        marks = (special & (products >= 0)) | (special & (products <= 0)) * 2
+        return np.concatenate([sums, np.bitwise_or.reduceat(marks, starts)], axis=1)
 
     def inputs(self, job: Groups) -> dict[str, Beats]:
         last = np.zeros(len(job.x), dtype=np.bool_)
         last[np.cumsum(job.lengths) - 1] = True
-        return {"i": self.ports[0].pack(x=job.x, w=job.w, last=last)}
+        port = self.ports[0]
+        weights = {f.name: w for f, w in zip(port.fields[1:], self._weights(job).T, strict=True)}
+        return {"i": port.pack(x=job.x, last=last, **weights)}
+
+    def _weights(self, job: Groups) -> NDArray[np.int64]:
+        """``[n, columns]``."""
+        return job.w.reshape(len(job.x), self.columns)
 
     def outputs(self, job: Groups, result: NDArray[np.int64]) -> dict[str, Beats]:
         port = self.ports[1]

@@ -11,7 +11,8 @@ order, and runs i + j*span cycles behind lane (0, 0)::
       row 2      lane 0,0    lane 0,1             in cycle t + 1 + wait + i + j*span + s
       row 3      lane 1,0    lane 1,1
 
-so that one register per element holds a group's sum until it is read, while the next group is summed.
+so that one register per element, and one per row and segment for its sum of activations, holds a group's sum until it
+is read, while the next group is summed.
 """
 
 from collections.abc import Sequence
@@ -60,17 +61,24 @@ class Grid:
 
     @property
     def holds(self) -> bool:
-        """Whether no sum is overwritten before its lane has read it, at one group every ``depth`` cycles."""
-        return self.wait < self.depth
+        """Whether nothing is overwritten before its lane has read it, at one group every ``depth`` cycles.
+
+        A row's sum of activations is the tightest: there with a segment's first column, read until its last.
+        """
+        return self.wait + self.span <= self.depth
 
 
-def grids(rows: int, cols: int) -> dict[int, Grid]:
-    """All usable grids by number of lanes, ascending; of two with equal lanes, the one with fewer segments."""
+def grids(rows: int, cols: int, columns: int = 1) -> dict[int, Grid]:
+    """All usable grids by number of lanes, ascending; of two with equal lanes, the one with fewer segments.
+
+    ``columns`` are one block of the array, which no segment cuts. That leaves a cycle to the sums of a pair's right
+    column, which stand there a cycle early (``Grid.holds`` has ``span - 1`` to spare).
+    """
     found = {}
     for lane_cols in _divisors(cols)[::-1]:
         for lane_rows in _divisors(rows):
             grid = Grid(rows, cols, lane_rows, lane_cols)
-            if grid.holds and grid.lanes <= MOST:
+            if grid.holds and grid.lanes <= MOST and grid.span % columns == 0:
                 found[grid.lanes] = grid
     return dict(sorted(found.items(), key=lambda item: item[0]))
 
@@ -101,13 +109,13 @@ def words_options(grid: Grid) -> list[int]:
 class Timing:
     """Cycle numbers of one engine, from its grid and pipeline depths.
 
-    ``stages``: register stages of the element; ``lane_depth``: cycles from a lane's read to its finished word;
+    ``depth``: register stages of the element; ``lane_depth``: cycles from a lane's read to its finished word;
     ``recurrence``: smallest distance of two groups that the cross-group adder can take; ``words``: per output beat;
     ``align``: cycles from a group's last activation until its first one comes out of the aligner, 0 without one.
     """
 
     grid: Grid
-    stages: int
+    depth: int
     lane_depth: int
     recurrence: int
     words: int
@@ -116,7 +124,7 @@ class Timing:
     @property
     def lead(self) -> int:
         """Cycles from a step at the edge of the array to the first lane's first read, less one."""
-        return self.stages + self.grid.wait
+        return self.depth + self.grid.wait
 
     @property
     def period(self) -> int:

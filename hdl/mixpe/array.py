@@ -17,8 +17,9 @@ from hdl.shared import Shared, prototype
 class Array(wiring.Component):
     """``rows x cols`` elements, output-stationary, in lock-step: one step per cycle, a bubble is all activations 0.
 
-    Element (r, c) sees a step r + c cycles after it enters; its sum of a group stands ``stages + 1`` cycles after it
-    has seen the group's last step, and until it has seen the next group's.
+    Element (r, c) sees a step r + c cycles after it enters; its sum of a group stands ``spec.pe.depth + 1`` cycles
+    after it has seen the group's last step (a pair's right column: a cycle less), and for as long as the next group's
+    sum takes to follow.
 
     Members
     -------

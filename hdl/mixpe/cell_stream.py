@@ -33,7 +33,7 @@ class CellStream(wiring.Component):
     @abstractmethod
     def cell(self, m: Module, beat: data.View, taken: Value, ends: Value) -> Value:
         """Place the cell and feed it: ``beat`` where one is ``taken``, else a bubble; ``ends``, ends a group. Returns
-        the sum, which stands there ``stages + 1`` cycles after the beat that ends its group."""
+        the sum, which stands there ``latency - 2`` cycles after the beat that ends its group."""
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -50,7 +50,7 @@ class CellStream(wiring.Component):
         ]
         total = self.cell(m, self.i.payload.data[0], taken, ends)
         m.submodules.sums = sums = SyncFIFOBuffered(width=len(total), depth=places)
-        arrived = delay(m, ends, spec.stages + 1, "arrived", init=0)
+        arrived = delay(m, ends, spec.latency - 2, "arrived", init=0)  # the queue takes two cycles
         m.d.comb += [
             sums.w_en.eq(arrived),
             sums.w_data.eq(total),

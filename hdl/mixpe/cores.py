@@ -1,15 +1,17 @@
-"""Product cores: four ways to multiply by a low-bit signed operand, behind one interface.
+"""Product cores: ways to multiply by a low-bit signed operand, behind one interface.
 
 A core is split where the array is: ``decode`` runs once per weight lane at the edge of the array, and what it returns
 travels down the column in place of the code; ``terms`` runs in every processing element and returns signed addends
 whose sum is the product, so that the element may put a register after the terms, after their sum, or nowhere. For an
-operand of four bits::
+operand of four bits (``composed``: of eight)::
 
     core        decoded bits   terms in the element
     shift_add   4              (w0*x + w1*x<<1) + (w2*x - w3*x<<1)<<2      (the paper's)
     booth       6              d0*x + d1*x<<2, digits d in {-2..2}         (radix-4 signed digits)
     two_term    6              +-x<<{none,1,2,3} +- x<<{none,0,1,2}        (INT4 and E2M1)
+    composed    6 + 6          low*x + high*x<<4, each by two_term         (INT8 only)
     multiply    4              w*x                                         (whatever synthesis makes of it)
+    packed      4              (w' * 2^12 + w)*x, two columns' products    (one DSP block: :mod:`hdl.mixpe.pe_pair`)
 """
 
 from amaranth.hdl import C, Cat, Value
@@ -119,6 +121,28 @@ class TwoTerm(Core):
         return [b.as_signed(), Cat(w[0], a[1:]).as_signed(), Cat(C(0, 1), w[3], C(0, 1)).as_signed()]
 
 
+class Composed(Core):
+    """``w = low + 16*high``, two cores of four bits: ``low = w[3:0]`` signed, ``high = w[7:4] + w[3]`` from -8 to 8."""
+
+    def __init__(self, bits: int):
+        super().__init__(bits)
+        self.low, self.high = TwoTerm(4), TwoTerm(bits - 3)
+        self.width = self.low.width + self.high.width
+
+    @staticmethod
+    def halves(w: Value) -> tuple[Value, Value]:
+        """low and high, signed."""
+        return w[:4].as_signed(), (w[4:].as_signed() + w[3])[: len(w) - 3].as_signed()
+
+    def decode(self, w: Value) -> Value:
+        low, high = self.halves(w)
+        return Cat(self.low.decode(low), self.high.decode(high))
+
+    def terms(self, x: Value, w: Value) -> list[Value]:
+        upper = self.high.terms(x, w[self.low.width :])
+        return [*self.low.terms(x, w[: self.low.width]), *(Cat(C(0, 4), t).as_signed() for t in upper)]
+
+
 class Multiply(Core):
     """The operator ``*``: the baseline that synthesis is free to build as it likes."""
 
@@ -126,7 +150,31 @@ class Multiply(Core):
         return [x * w.as_signed()]
 
 
-CORES: dict[str, type[Core]] = {"shift_add": ShiftAdd, "booth": Booth, "two_term": TwoTerm, "multiply": Multiply}
+class Packed(Multiply):
+    """Two products of one multiplier, ``(w1*2^shift + w0) * x``, where ``w0*x`` has ``shift`` bits.
+
+    A negative ``w0*x`` borrows from the upper product, which is therefore one short: the borrow is its own carry in.
+    """
+
+    def pack(self, shift: int, w0: Value, w1: Value) -> Value:
+        """Both decoded weights in one signed operand."""
+        upper = (w1.as_signed() - w0[-1])[: self.bits + 1]
+        return Cat(extend(w0, shift), upper).as_signed()
+
+    @staticmethod
+    def split(shift: int, word: Value) -> tuple[Value, Value, Value]:
+        """``w0*x``, and ``w1*x`` less the borrow, which comes third."""
+        return word[:shift].as_signed(), word[shift : 2 * shift].as_signed(), word[shift - 1]
+
+
+CORES: dict[str, type[Core]] = {
+    "shift_add": ShiftAdd,
+    "booth": Booth,
+    "two_term": TwoTerm,
+    "composed": Composed,
+    "multiply": Multiply,
+    "packed": Packed,
+}
 
 
 def product_core(spec: PESpec) -> Core:

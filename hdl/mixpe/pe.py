@@ -71,13 +71,21 @@ class PE(wiring.Component):
 
         acc = Signal(len(self.sum), reset_less=True)
         total = Signal.like(acc)
-        held = Signal.like(acc)
         added = add_modulo(spec.sum_width, acc[: spec.sum_width], product)
-        m.d.comb += [total.eq(Cat(added, acc[spec.sum_width :] | marks)), self.sum.eq(held)]
+        m.d.comb += [
+            total.eq(Cat(added, acc[spec.sum_width :] | marks)),
+            self.sum.eq(self.accumulate(m, last, acc, total)),
+        ]
+        return m
+
+    @staticmethod
+    def accumulate(m: Module, last: Value, acc: Signal, total: Signal) -> Signal:
+        """``acc`` goes on from ``total``, or from 0 where ``last`` ends a group. Returns that group's sum, held."""
+        held = Signal.like(total)
         m.d.sync += acc.eq(Mux(last, 0, total))
         with m.If(last):
             m.d.sync += held.eq(total)
-        return m
+        return held
 
     def _product(self, m: Module, x: Operand, w: Value) -> tuple[Value, Value]:
         """The product, ``stages - 1`` cycles late, and which of the infinities it is."""

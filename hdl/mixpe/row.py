@@ -11,12 +11,13 @@ from hdl.arith.bits import add_modulo, choose, extend, index_bits, shift_left
 from hdl.arith.delay import delay
 from hdl.mixpe.cores import product_core
 from hdl.mixpe.operands import operand_width, parts
-from hdl.mixpe.pe import PE
+from hdl.mixpe.pe_pair import element
 from hdl.shared import Shared
 
 
 class Row(wiring.Component):
-    """``cols`` elements in lock-step; activations pass from left to right, weights from top to bottom.
+    """``cols`` elements in lock-step (or half as many pairs of them); activations pass from left to right, weights from
+    top to bottom.
 
     ::
 
@@ -58,34 +59,34 @@ class Row(wiring.Component):
         spec, grid = self.spec, self.spec.grid
         pes = []
         x, last = self.x, self.last
-        lasts = []  # what each element sees of `last`
-        for c in range(spec.cols):
-            m.submodules[f"pe_{c}"] = pe = Shared(PE, spec.pe)
-            width = len(pe.w_i)
-            m.d.comb += [pe.x_i.eq(x), pe.last_i.eq(last), pe.w_i.eq(self.w_i.word_select(c, width))]
-            lasts.append(last)
+        lasts = {}  # what each element sees of `last`, by its first column
+        for i, c in enumerate(range(0, spec.cols, spec.pe.columns)):
+            m.submodules[f"pe_{c}"] = pe = Shared(element(spec.pe), spec.pe)
+            m.d.comb += [pe.x_i.eq(x), pe.last_i.eq(last), pe.w_i.eq(self.w_i.word_select(i, len(pe.w_i)))]
+            lasts[c] = last
             x, last = pe.x_o, pe.last_o
             pes.append(pe)
         m.d.comb += self.w_o.eq(Cat(pe.w_o for pe in pes))
 
         chosen = []
+        sums = Cat(pe.sum for pe in pes)
         for j in range(grid.lane_cols):
             column = self.column.word_select(j, index_bits(grid.span))
-            sums = Cat(pe.sum for pe in pes[j * grid.span : (j + 1) * grid.span])
-            chosen.append(choose(sums, len(pes[0].sum), column))
+            segment = sums.word_select(j, len(sums) // grid.lane_cols)
+            chosen.append(choose(segment, len(sums) // spec.cols, column))
         m.d.comb += self.a.eq(delay(m, Cat(chosen), 1, "read_out_a"))
 
         if needs_row_sum(spec):
             self._row_sums(m, lasts)
         return m
 
-    def _row_sums(self, m: Module, lasts: list[Any]) -> None:
+    def _row_sums(self, m: Module, lasts: dict[int, Any]) -> None:
         spec, grid = self.spec, self.spec.grid
         acc = Signal(spec.row_sum_width + spec.special_width, reset_less=True)
         held = Signal.like(acc)
         total = Signal.like(acc)
-        ends = delay(m, self.last, spec.stages, "ends", init=1)  # in step with column 0, and reset like it
-        x = parts(delay(m, self.x, spec.stages, "x_held"), spec.act_format)
+        ends = delay(m, self.last, spec.pe.depth, "ends", init=1)  # in step with column 0, and reset like it
+        x = parts(delay(m, self.x, spec.pe.depth, "x_held"), spec.act_format)
         value = extend(x.significand, x.significand.shape().width + spec.act_format.max_shift)
         added = add_modulo(
             spec.row_sum_width, acc[: spec.row_sum_width], shift_left(m, value, x.shift, "x_up_by").as_signed()
@@ -100,7 +101,7 @@ class Row(wiring.Component):
             if j:
                 # the wave reaches segment j `span` cycles later: its copy changes with the sums of its first column
                 copy = Signal.like(acc, name=f"held_{j}")
-                with m.If(delay(m, lasts[j * grid.span], spec.stages, f"ends_{j}")):
+                with m.If(delay(m, lasts[j * grid.span], spec.pe.depth, f"ends_{j}")):
                     m.d.sync += copy.eq(held)
                 held = copy
             copies.append(held)
