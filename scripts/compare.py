@@ -61,6 +61,7 @@ DESIGNS = [
     _pe("W4A4 booth", act="int4", core="booth"),
     _pe("E2M1 x INT8", weight="e2m1", core="two_term"),
     *(_pe(f"W4A16 exact {stages}", act="fp16", core="booth", stages=stages) for stages in (1, 2, 3)),
+    *(_pe(f"W4A16 aligned {bits}", act=f"aligned{bits}", core="booth") for bits in (8, 12, 16, 24)),
     _pe("W4 x E4M3", act="e4m3", core="booth"),
 ]
 """The first one, W8A8 by shift-and-add, is the baseline of the ratios."""

@@ -83,7 +83,7 @@ def real(spec: BaselineSpec) -> tuple[Groups, int]:
     if spec.design == "fp16":
         return Groups(tokens, in_order(stored), job.lengths), products
     scale = np.repeat(quantise_weights(stored, "int4", group).scale, group, axis=0)[: len(stored)]
-    return Groups(tokens, job.w, job.lengths, scale=in_order(scale)), products
+    return Groups(tokens, job.w[:, 0], job.lengths, scale=in_order(scale)), products
 
 
 def every_code(scale: int) -> Groups:

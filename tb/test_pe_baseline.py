@@ -10,7 +10,7 @@ from gen.export import export
 from golden.mixpe.baseline import MODES, BaselineSpec, Groups
 from golden.spec import SpecError
 from tb.faults import broken
-from tb.pe_baseline import CORNERS, every_code, random_job
+from tb.pe_baseline import CORNERS, every_code, random_job, real
 from tb.runner import run_bulk, run_cocotb
 from tb.transactions import CheckFailed, case_of
 from tb.units import BENCHES
@@ -213,3 +213,11 @@ def test_refusals(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SpecError) as e:
         BaselineSpec(**values)
     assert str(e.value) == sentence
+
+
+@pytest.mark.parametrize("design", [{"design": "fp16"}, {"design": "fp16_dequant"}, *({"narrowest": m} for m in MODES)])
+def test_real_data_are_a_job(design: dict[str, str]) -> None:
+    spec = BaselineSpec.from_values({"group": 128} | ({"design": "bitfusion"} | design))
+    job, products = real(spec)
+    assert products == 4 * 8 * 576
+    assert len(spec.compute(job)) == len(job.lengths)
