@@ -26,6 +26,8 @@ from golden.spec import SpecError, UnitSpec, param
 
 OUTPUTS = ("fp32", "fp16", "bf16")
 
+DATAFLOWS = ("output_stationary", "weight_stationary")
+
 
 class MixPESpec(UnitSpec):
     """Mixed-precision GEMM engine: a systolic array of MixPE elements, dequantised once per group.
@@ -82,7 +84,13 @@ class MixPESpec(UnitSpec):
     out: str = param("fp32", "format of the results", choices=OUTPUTS)
     core: str = param("shift_add", "product core", choices=CORES)
     stages: int = param(1, STAGES, low=1, high=3)
-    dataflow: str = param("output_stationary", "what stays in the array", choices=("output_stationary",))
+    dataflow: str = param("output_stationary", "what stays in the array", choices=DATAFLOWS)
+    tokens: int | None = param(
+        None,
+        "tokens of a tile; derived: rows, or 64 of stationary weights, which alone leave a choice",
+        low=1,
+        high=1024,
+    )
     lanes: int | None = param(
         None, "dequantiser lanes; derived: the fewest that drain a group in its own time", low=1, high=schedule.MOST
     )
@@ -90,12 +98,20 @@ class MixPESpec(UnitSpec):
         None, "result words per output beat; derived: at least 4 and no fewer than lanes", low=1, high=schedule.MOST
     )
 
+    def __new__(cls, **values: Any) -> "MixPESpec":
+        """``MixPESpec(dataflow="weight_stationary")`` is a :class:`~golden.mixpe.stationary.WeightStationary`."""
+        from golden.mixpe.stationary import WeightStationary
+
+        stationary = cls is MixPESpec and values.get("dataflow") == "weight_stationary"
+        return super().__new__(WeightStationary if stationary else cls)
+
     def _derive(self) -> dict[str, Any]:
         options = schedule.grids(self.rows, self.cols)
         floating = self.act_format.floating
         derived: dict[str, Any] = {
             "accumulate": "exact" if self.scale_format.exact and not floating else "fp32",
             "act_scale": "none" if floating else "token",
+            "tokens": self.rows,
         }
         if self.group:
             derived["lanes"] = next(n for n in options if n * self.group >= self.rows * self.cols)
@@ -120,16 +136,22 @@ class MixPESpec(UnitSpec):
                 f"group must be shorter for {self.weight}, {self.act} and accumulate {self.accumulate}, "
                 f"not {self.length} steps: their sum would have {self.corrected_width + factor} bits, the most are 63"
             )
+        self._check_array()
+
+    def _check_array(self) -> None:
+        """Rules of the dataflow."""
+        if self.tokens != self.rows:
+            raise SpecError(f"tokens must be rows = {self.rows} for {self.dataflow}, not {self.tokens}")
         options = schedule.grids(self.rows, self.cols)
         shape = f"a {self.rows} x {self.cols} array"
         if self.lanes is None:
-            raise SpecError(f"lanes must be given where group is 0; {shape} can have {_listed(options)}")
+            raise SpecError(f"lanes must be given where group is 0; {shape} can have {listed(options)}")
         if self.lanes not in options:
-            raise SpecError(f"lanes must be one of {_listed(options)} for {shape}, not {self.lanes}")
+            raise SpecError(f"lanes must be one of {listed(options)} for {shape}, not {self.lanes}")
         words = schedule.words_options(self.grid)
         if self.words not in words:
             raise SpecError(
-                f"words must be one of {_listed(words)} for {shape} with {self.lanes} lanes, not {self.words}"
+                f"words must be one of {listed(words)} for {shape} with {self.lanes} lanes, not {self.words}"
             )
         word = self.pe.sum_width + self.row_sum_width + 2 * self.special_width
         readout = self.rows * self.grid.lane_cols * word
@@ -228,6 +250,11 @@ class MixPESpec(UnitSpec):
         return schedule.grids(self.rows, self.cols)[self.lanes]
 
     @property
+    def slots(self) -> int:
+        """Results whose sums over groups a lane keeps."""
+        return self.grid.depth
+
+    @property
     def dequant_latency(self) -> int:
         """Cycles through the dequantiser: correction 1; then exact: multiply 1, shift 1, add 1, accumulate 1, magnitude
         1 and rounding; or fp32: magnitude 1, rounding, multiply, (add the minimum's share,) accumulate."""
@@ -237,14 +264,21 @@ class MixPESpec(UnitSpec):
         return 2 + latency.ROUND + latency.MULTIPLY + add_min + latency.ADD
 
     @property
-    def timing(self) -> schedule.Timing:
+    def lane_depth(self) -> int:
         """A lane reads a sum in two cycles (row, lane), dequantises, and multiplies by the token's scale."""
         scaled = latency.MULTIPLY if self.act_scale == "token" else 0
         converted = 0 if self.out == "fp32" else latency.CONVERT
-        recurrence = 2 if self.accumulate == "exact" else latency.ADD + 2
-        lane_depth = 2 + self.dequant_latency + scaled + converted
+        return 2 + self.dequant_latency + scaled + converted
+
+    @property
+    def recurrence(self) -> int:
+        """Smallest distance, in cycles, of two groups of one result."""
+        return 2 if self.accumulate == "exact" else latency.ADD + 2
+
+    @property
+    def timing(self) -> schedule.Timing:
         assert self.words
-        return schedule.Timing(self.grid, self.stages, lane_depth, recurrence, self.words)
+        return schedule.Timing(self.grid, self.stages, self.lane_depth, self.recurrence, self.words)
 
     @property
     def latency(self) -> int:
@@ -262,8 +296,12 @@ class MixPESpec(UnitSpec):
         }
 
     def cycles(self, *jobs: Gemm) -> int:
-        lengths = [job.shape[1] for job in jobs for _ in _tiles(self, job)]
+        lengths = [job.shape[1] for job in jobs for _ in self.tiles(job)]
         return self.timing.cycles(lengths, self.group)
+
+    def steps(self, job: Gemm) -> int:
+        """Cycles in which the array takes activations: those of a job without a bubble."""
+        return sum(len(self._pack_act(job.x[m])) for m, _ in self.tiles(job))
 
     # --- arithmetic ---
 
@@ -318,54 +356,74 @@ class MixPESpec(UnitSpec):
     def inputs(self, job: Gemm) -> dict[str, Beats]:
         model.check(self, job)
         act, wgt, par, *scl, _ = self.ports
-        k = job.shape[1]
-        last = np.arange(k) == k - 1
         scale, extra = self.scale_format.code(job.scale), job.extra
         if extra is not None and self.weight_format.correction == "min":
             extra = self.scale_format.code(extra)
         beats: dict[str, list[Beats]] = {p.name: [] for p in (act, wgt, par, *scl)}
-        for m, n in _tiles(self, job):
-            beats["act"].append(act.pack(x=_pad(job.x[m].T, self.rows), last=last))
-            beats["wgt"].append(wgt.pack(q=_pad(job.w[:, n], self.cols), last=last))
-            fields = {"scale": _pad(scale[:, n], self.cols)}
+        for m, n in self.tiles(job):
+            beats["act"].append(self._pack_act(job.x[m]))
+            beats["wgt"].append(self._pack_wgt(job.w[:, n]))
+            fields = {"scale": pad(scale[:, n], self.cols)}
             if extra is not None:
-                fields[par.fields[1].name] = _pad(extra[:, n], self.cols)
+                fields[par.fields[1].name] = pad(extra[:, n], self.cols)
             beats["par"].append(par.pack(**fields))
             for port in scl:
                 assert job.x_scale is not None
                 tokens = _bits(job.x_scale[m]).reshape(len(job.x[m]), -1).T
-                beats["scl"].append(port.pack(**{port.fields[0].name: _pad(tokens, self.rows)}))
+                beats["scl"].append(port.pack(**{port.fields[0].name: self._spread(tokens)}))
         return {name: Beats.concatenate(parts) for name, parts in beats.items()}
 
+    def _pack_act(self, x: NDArray[Any]) -> Beats:
+        """One tile's activations, ``[tokens, K]``."""
+        return self.port("act").pack(x=self._spread(x.T), last=ends(x.shape[1], x.shape[1]))
+
+    def _pack_wgt(self, w: NDArray[Any]) -> Beats:
+        """One tile's weights, ``[K, columns]``."""
+        return self.port("wgt").pack(q=pad(w, self.cols), last=ends(len(w), len(w)))
+
+    def _spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """One tile's values, ``[n, tokens]``, on the lanes of their stream."""
+        return pad(values, self.rows)
+
+    def _height(self, m: slice) -> int:
+        """Rows of results that a tile of the tokens ``m`` delivers."""
+        return self.rows
+
     def outputs(self, job: Gemm, result: NDArray[np.float32]) -> dict[str, Beats]:
-        port, t = self.ports[-1], self.timing
-        last = np.arange(t.beats) == t.beats - 1
+        port = self.ports[-1]
         edge = model.padding(self, job, result)
         parts = []
-        for m, n in _tiles(self, job):
-            tile = _edge_pad(edge[m.start : m.stop + 1, n.start : n.stop + 1], self.rows, self.cols)
-            parts.append(port.pack(y=self.out_format.code(tile).reshape(t.beats, t.words), last=last))
+        for m, n in self.tiles(job):
+            tile = _edge_pad(edge[m.start : m.stop + 1, n.start : n.stop + 1], self._height(m), self.cols)
+            words = self.out_format.code(tile).reshape(-1, port.lanes)
+            parts.append(port.pack(y=words, last=ends(len(words), len(words))))
         return {"o": Beats.concatenate(parts)}
 
     def result(self, job: Gemm, outputs: Mapping[str, Beats]) -> NDArray[np.float32]:
         words = self.out_format.value(self.ports[-1].unpack(outputs["o"])["y"])
-        tiles = words.reshape(-1, self.rows, self.cols)
         y = np.empty((job.shape[0], job.shape[2]), dtype=words.dtype)
-        for tile, (m, n) in zip(tiles, _tiles(self, job), strict=True):
+        rows, at = words.reshape(-1, self.cols), 0
+        for m, n in self.tiles(job):
             out = y[m, n]
-            out[...] = tile[: out.shape[0], : out.shape[1]]
+            out[...] = rows[at : at + out.shape[0], : out.shape[1]]
+            at += self._height(m)
         return y
 
+    def tiles(self, job: Gemm) -> Iterator[tuple[slice, slice]]:
+        """Tokens and columns of each tile, in the order in which a job streams them."""
+        m, _, n = job.shape
+        assert self.tokens
+        for i in range(0, m, self.tokens):
+            for j in range(0, n, self.cols):
+                yield slice(i, min(i + self.tokens, m)), slice(j, min(j + self.cols, n))
 
-def _tiles(spec: MixPESpec, job: Gemm) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of each tile, in the order in which a job streams them."""
-    m, _, n = job.shape
-    for i in range(0, m, spec.rows):
-        for j in range(0, n, spec.cols):
-            yield slice(i, min(i + spec.rows, m)), slice(j, min(j + spec.cols, n))
+
+def ends(beats: int, every: int) -> NDArray[np.bool_]:
+    """tlast of ``beats`` beats: one in ``every``."""
+    return np.arange(1, beats + 1) % every == 0
 
 
-def _pad(beats: NDArray[Any], lanes: int) -> NDArray[Any]:
+def pad(beats: NDArray[Any], lanes: int) -> NDArray[Any]:
     """``[n, used]`` to ``[n, lanes]``: zeros in the lanes that a partial tile leaves unused."""
     return np.pad(beats, ((0, 0), (0, lanes - beats.shape[1])))
 
@@ -381,5 +439,5 @@ def _bits(values: NDArray[Any]) -> NDArray[Any]:
     return values.view(f"u{values.itemsize}") if values.dtype.kind == "f" else values
 
 
-def _listed(options: Any) -> str:
+def listed(options: Any) -> str:
     return ", ".join(map(str, options))

@@ -1,6 +1,6 @@
 """The group dequantiser's arithmetic: integer group sums in, the FP32 sum over groups out.
 
-Lock-step pipelines: a new (sum, parameters, slot) every cycle, no handshake. A lane works on ``depth`` results in turn
+Lock-step pipelines: a new (sum, parameters, slot) every cycle, no handshake. A lane works on ``spec.slots`` results in turn
 and keeps the running sum of each in a memory, addressed by ``slot``.
 """
 
@@ -42,7 +42,7 @@ class Dequantiser(wiring.Component):
                 "up": In(5),
                 "valid": In(1),
                 "first": In(1),
-                "slot": In(index_bits(spec.grid.depth)),
+                "slot": In(index_bits(spec.slots)),
                 "o": Out(32),
             }
         )
@@ -83,7 +83,7 @@ class Dequantiser(wiring.Component):
 
     def _memory(self, m: Module, width: int, read_slot: Value, write_slot: Value, write: Value, value: Value) -> Value:
         """Running sums: the word of ``read_slot`` as it stands, and a write at the end of the cycle."""
-        m.submodules.running = memory = Memory(shape=width, depth=max(2, self.spec.grid.depth), init=[])
+        m.submodules.running = memory = Memory(shape=width, depth=max(2, self.spec.slots), init=[])
         reader, writer = memory.read_port(domain="comb"), memory.write_port()
         m.d.comb += [
             reader.addr.eq(read_slot),
