@@ -14,7 +14,7 @@ from golden.mixpe.job import Gemm
 from golden.mixpe.passes import Passes
 from golden.mixpe.pe import PESpec
 from golden.ports import Beats, StatusPort, StreamPort
-from golden.spec import SpecError, param
+from golden.spec import SpecError
 
 
 class WeightStationary(MixPESpec):
@@ -38,8 +38,6 @@ class WeightStationary(MixPESpec):
     Not done    the activations of a tile are streamed again for each tile of columns; short passes load R steps.
     """
 
-    dataflow: str = param("weight_stationary", "what stays in the array", choices=("weight_stationary",))
-
     def _derive(self) -> dict[str, Any]:
         least = max(4, -(-self.rows * self.cols // self.length))
         words = self._words_options()
@@ -50,6 +48,8 @@ class WeightStationary(MixPESpec):
         return [w for w in range(1, self.cols + 1) if self.cols % w == 0]
 
     def _check_array(self) -> None:
+        if self.dataflow != "weight_stationary":
+            raise SpecError(f"dataflow must be weight_stationary for stationary weights, not {self.dataflow!r}")
         if self.group % self.rows:
             raise SpecError(
                 f"group must be 0 or a multiple of rows = {self.rows} for {self.dataflow}, not {self.group}"

@@ -1,7 +1,7 @@
 """The group dequantiser's arithmetic: integer group sums in, the FP32 sum over groups out.
 
-Lock-step pipelines: a new (sum, parameters, slot) every cycle, no handshake. A lane works on ``spec.slots`` results in turn
-and keeps the running sum of each in a memory, addressed by ``slot``.
+Lock-step pipelines: a new (sum, parameters, slot) every cycle, no handshake. A lane works on ``spec.slots`` results in
+turn and keeps the running sum of each in a memory, addressed by ``slot``.
 """
 
 from typing import Any
