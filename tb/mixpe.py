@@ -49,6 +49,8 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
     cases += _resets(spec, some, seed)
     if isinstance(spec, WeightStationary):
         cases += cases_of(spec, "few-tokens", list(_few_tokens(spec, rng)), seed=seed)
+        short = [random_job(spec, rng, 1, 1, c) for _ in range(12)]
+        cases += [case_of(spec, f"short-{s}", short, seed=seed, stall={s: 224}) for s in ("act", "wgt", "par")]
         cases += _malformed_passes(spec, rng, seed)
     else:
         cases += _malformed(spec, rng, seed)

@@ -69,7 +69,8 @@ class StationaryFeeder(wiring.Component):
         codes = self.act.payload.data
         # the weight that is loaded first goes to the last row
         rows = [act_operand(codes[k], spec.act_format) for k in reversed(range(spec.rows))]
-        enter, inside = Signal(), Signal()
+        enter = Signal()
+        inside = Signal()  # a pass has begun and not ended
         complete, ahead = self._weights(m)
         mark = self._mark(m, inside, ahead)
 
@@ -106,7 +107,9 @@ class StationaryFeeder(wiring.Component):
         core = product_core(spec.element)
         everything = (1 << spec.rows) - 1
         loading = Signal(spec.rows, init=everything)  # the rows that the next weights pass or stay in
-        complete, last, take = Signal(), Signal(), Signal()
+        complete = Signal()
+        last = Signal()
+        take = Signal()
         ends = ~loading[1:].any()
         operands = (weight_operand(beat.data[c], spec.weight_format) for c in range(spec.cols))
         m.d.comb += [
@@ -129,7 +132,8 @@ class StationaryFeeder(wiring.Component):
         """The place in group and tile of the pass that begins next."""
         spec = self.spec
         ahead = Signal(pass_layout())
-        start, first = Signal(init=1), Signal(init=1)
+        start = Signal(init=1)
+        first = Signal(init=1)
         full = self._group_full(m, ahead.ends)
         m.d.comb += [ahead.start.eq(start), ahead.ends.eq(final | full), ahead.first.eq(first), ahead.final.eq(final)]
         number = Signal(range(spec.most_passes + 1))  # in its tile
@@ -157,7 +161,8 @@ class StationaryFeeder(wiring.Component):
 
     def _mark(self, m: Module, inside: Any, ahead: Any) -> Any:
         """What pass the token at the head is of."""
-        mark, held = Signal(pass_layout()), Signal(pass_layout())
+        mark = Signal(pass_layout())
+        held = Signal(pass_layout())
         m.d.comb += mark.eq(Mux(inside, held, ahead))
         with m.If(self.swap):
             m.d.sync += held.eq(ahead)
@@ -175,7 +180,8 @@ class StationaryFeeder(wiring.Component):
 
     def _tokens(self, m: Module, enter: Any, mark: Any) -> None:
         """Number the tokens of a pass; all passes of a tile have equally many."""
-        token, before = Signal.like(self.slot.token), Signal.like(self.slot.token)
+        token = Signal.like(self.slot.token)
+        before = Signal.like(self.slot.token)
         m.d.comb += self.slot.token.eq(token)
         with m.If(enter):
             m.d.sync += token.eq(token + 1)

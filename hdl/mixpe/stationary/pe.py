@@ -30,8 +30,8 @@ class StationaryPE(wiring.Component):
     ``next`` is a place of the column's chain of weights, and the chain moves where ``load`` says so. A ``swap`` comes
     with the first activation that meets the new weight; in the same cycle the chain may move on.
 
-    Reset clears ``load`` and ``swap`` on their way. Weights and sums are not reset: whoever reads a sum knows whether
-    it means something.
+    Nothing is reset: what is under way in the array stays ahead of all that enters after it, and whoever reads a sum
+    knows whether it means something.
 
     Latency     ``spec.stages + 1`` cycles from ``x_i`` to ``sum_o``; ``sum_i`` is added in the last of them.
     Throughput  one product per cycle; a new weight every cycle.
@@ -66,8 +66,8 @@ class StationaryPE(wiring.Component):
         x = delay(m, self.x_i, 1, "x")
         m.d.comb += [
             self.x_o.eq(x),
-            self.load_o.eq(delay(m, self.load_i, 1, "load", init=0)),
-            self.swap_o.eq(delay(m, self.swap_i, 1, "swap", init=0)),
+            self.load_o.eq(delay(m, self.load_i, 1, "load")),
+            self.swap_o.eq(delay(m, self.swap_i, 1, "swap")),
         ]
 
         following = Signal.like(self.w_i, reset_less=True)
