@@ -193,7 +193,7 @@ def test_the_class_is_its_dataflow() -> None:
 FAULTS = {
     "PE: the weight is not changed": ("tiny", "pe_ws", "if (swap_i) weight", "if (load_i) weight"),
     "PE: the chain of weights always moves": ("tiny", "pe_ws", "if (load_i) w_o", "if (!rst) w_o"),
-    "PE: marks are not handed down": ("fp16", "pe_ws", "sum_i[47:46] | marks", "marks"),
+    "PE: marks are not handed down": ("e5m2", "pe_ws", "sum_i[37:36] | { _2, _15 }", "{ _2, _15 }"),
     "row: operands of the neighbour": ("tiny", "row_ws", "{ x_i_1[7], x_i_1 }", "{ x[7], x }"),
     "skew: second row not delayed": ("tiny", "skew", "o = { stage_1, i[9:0] }", "o = i"),
     "group sum: passes are not added": ("tiny", "group_sum_1", "so_far = start ?", "so_far = 1'h1 ?"),
@@ -206,7 +206,7 @@ FAULTS = {
     "feeder: weights overrun those that wait": ("tiny", "feeder_ws", "wgt__ready = _1 | swap", "wgt__ready = 1'h1"),
     "feeder: tokens before their weights": ("tiny", "feeder_ws", "_3 = _32 & _2", "_3 = _31 & _2"),
     "feeder: a group ends without parameters": ("tiny", "feeder_ws", "_3 = _32 & _2", "_3 = _32"),
-    "feeder: a token again too early": ("mxfp4", "feeder_ws", "complete & _26", "complete"),
+    "feeder: a token again too early": ("mxfp4", "feeder_ws", "complete & _6", "complete"),
     "feeder: results without room": ("tiny", "feeder_ws", "_7 = _6 | ready", "_7 = 1'h1"),
     "feeder: rows the wrong way round": (
         "tiny",
