@@ -16,7 +16,7 @@ from tb.cosim import compile
 from tb.faults import broken
 from tb.mixpe import random_job
 from tb.runner import run_bulk, run_cocotb
-from tb.transactions import CheckFailed, case_of
+from tb.transactions import Case, CheckFailed, case_of
 from tb.units import BENCHES
 
 # What is small enough for the whole bench: groups of many passes, of one, of a whole tile; arrays of one row and of one
@@ -79,18 +79,27 @@ def _spec(name: str) -> WeightStationary:
     return spec
 
 
+@cache
+def _product(name: str) -> Product:
+    return export(_spec(name))
+
+
+@cache
+def _cases(name: str) -> list[Case]:
+    return BENCHES["mixpe"](_spec(name), 1)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_bulk(name: str) -> None:
-    spec = _spec(name)
-    run_bulk(spec, BENCHES["mixpe"](spec, 1), 1)
+    run_bulk(_spec(name), _cases(name), 1, product=_product(name))
 
 
 def test_cocotb_sees_what_bulk_sees() -> None:
     spec = _spec("tiny")
     wanted = ("few-tokens-both", "tiles-free", "slow-scl", "a-token-too-many")
-    cases = [c for c in BENCHES["mixpe"](spec, 2) if c.name in wanted]
+    cases = [c for c in _cases("tiny") if c.name in wanted]
     assert len(cases) == len(wanted)
-    cocotb, bulk = run_cocotb(spec, cases, 2), run_bulk(spec, cases, 2)
+    cocotb, bulk = run_cocotb(spec, cases, 1), run_bulk(spec, cases, 1)
     assert [(p.first_in, p.last_out, p.ran) for p in cocotb.played] == [
         (p.first_in, p.last_out, p.ran) for p in bulk.played
     ]
@@ -101,7 +110,7 @@ def test_latency_of_one_token(name: str) -> None:
     """From a token that comes long after its weights to its first result beat, as the datasheet says."""
     spec = _spec(name)
     job = random_job(spec, np.random.default_rng(1), 1, 1, spec.cols)
-    played = compile(spec).play(case_of(spec, "one-token", [job], stall={"act": 255}))
+    played = compile(spec, product=_product(name)).play(case_of(spec, "one-token", [job], stall={"act": 255}))
     assert played.first_out is not None and played.last_in is not None
     assert played.last_in > 2 * spec.rows
     assert played.first_out - played.last_in == spec.latency
@@ -112,7 +121,7 @@ def test_a_pass_in_the_time_of_its_tokens(name: str) -> None:
     """Steady state without a bubble: one more tile costs its tokens (or what a pass costs at least) once per pass."""
     spec = _spec(name)
     tokens, k = spec.slots, 8 * spec.rows
-    rtl = compile(spec)
+    rtl = compile(spec, product=_product(name))
     cycles = []
     for tiles in (6, 7):
         rtl(random_job(spec, np.random.default_rng(1), tokens, k, tiles * spec.cols))
@@ -219,15 +228,9 @@ FAULTS = {
 }
 
 
-@cache
-def _product(name: str) -> Product:
-    return export(_spec(name))
-
-
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_is_caught(name: str) -> None:
     configuration, module, pattern, replacement = FAULTS[name]
-    spec = _spec(configuration)
     product = broken(_product(configuration), pattern, replacement, module=f"mixpe_{module}")
     with pytest.raises(CheckFailed):
-        run_bulk(spec, BENCHES["mixpe"](spec, 1), 1, product=product)
+        run_bulk(_spec(configuration), _cases(configuration), 1, product=product)
