@@ -44,6 +44,7 @@ class MixPESpec(UnitSpec):
                 Results of another format are rounded once more, from FP32.
                 NaN and infinity follow IEEE 754; every NaN leaves as 0x7FC00000 (0x7E00, 0x7FC0). With zero points or
                 minima a NaN or infinite activation makes the row NaN.
+    Dataflow    what follows is ``output_stationary``; the other is :class:`golden.mixpe.stationary.WeightStationary`.
     Handshake   AXI4-Stream. ``act``: one step's R activations; ``wgt``: the same step's C codes; both mark a tile's
                 last step with tlast. ``par``: one beat per group, column c's parameters in lane c. ``scl``: the tokens'
                 scales, one beat per tile (one per group with powers of two). A tile is R x C results over any number of
