@@ -70,7 +70,7 @@ def export(spec: UnitSpec, top: str | None = None) -> Product:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", top):
         raise SpecError(f"top must be a letter followed by letters, digits and underscores, not {top!r}")
     registered = unit(spec.unit)
-    shell = AxiStreamShell(Shared(registered.component, spec), spec.ports, spec.status)
+    shell = AxiStreamShell(Shared(registered.hardware(spec), spec), spec.ports, spec.status)
     text, order = elaborate(shell, top)
     modules = tidy(text, order)
     if not any(m.startswith(f"module {top} ") for m in modules):

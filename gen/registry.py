@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from amaranth.lib import wiring
 from golden.mixpe.baseline import BaselineSpec
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
+from golden.mixpe.stationary import WeightStationary
 from golden.spec import SpecError, UnitSpec
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
+from hdl.mixpe.stationary.engine import StationaryEngine
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Unit:
 
     ``component(spec)`` has one stream per ``spec.ports`` and one ``sts_<name>`` output per ``spec.status``. Every
     preset is exported, linted and benched by the tests. ``status`` says how far the unit's verification has come.
+    ``others``: the components of specifications that are of a subclass of ``spec``.
     """
 
     name: str
@@ -33,6 +36,11 @@ class Unit:
     component: type[wiring.Component]
     presets: Mapping[str, Mapping[str, Any]]
     status: str
+    others: Mapping[type[UnitSpec], type[wiring.Component]] = field(default_factory=dict)
+
+    def hardware(self, spec: UnitSpec) -> type[wiring.Component]:
+        """The component for a specification of this unit."""
+        return self.others.get(type(spec), self.component)
 
     def preset(self, name: str) -> Mapping[str, Any]:
         """The values that a preset sets; :class:`SpecError` for an unknown one."""
@@ -83,8 +91,10 @@ UNITS = {
                 "square": {"rows": 16, "cols": 16},
                 "moe": {"rows": 4, "cols": 64},
                 "decode": {"rows": 1, "cols": 64},
+                "stationary": {"dataflow": "weight_stationary", "tokens": 16},
             },
             "simulated",
+            {WeightStationary: StationaryEngine},
         ),
     )
 }

@@ -11,6 +11,7 @@ from golden.mixpe import model
 from golden.mixpe.formats import ACT_FLOATS, EXPONENTS, FLOATS, IntegerOutput, ScaleFormat
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.job import Gemm
+from golden.mixpe.stationary import WeightStationary
 from golden.ports import Beats
 from tb.mixpe_pe import corners, extreme, weight_codes
 from tb.transactions import Case, case_of, cases_of
@@ -19,11 +20,12 @@ from tb.transactions import Case, case_of, cases_of
 def bench(spec: MixPESpec, seed: int) -> list[Case]:
     """Tiles of all lengths in all mixtures of stalls, extremes of every format, resets, malformed tiles."""
     rng = np.random.default_rng(seed)
-    r, c = spec.rows, spec.cols
+    r, c = spec.tokens or 0, spec.cols
     lengths = _lengths(spec)
     ragged = [random_job(spec, rng, r + 1, lengths[-1], c + 1)] if r * c <= 64 else []
     tiles = [random_job(spec, rng, r, k, c) for k in rng.permutation(lengths)]
-    sprint = [random_job(spec, rng, r, 1, c) for _ in range(spec.timing.tiles + 4)]
+    under_way = 1 + spec.passes.places // r if isinstance(spec, WeightStationary) else spec.timing.tiles
+    sprint = [random_job(spec, rng, r, 1, c) for _ in range(under_way + 4)]
     some = [random_job(spec, rng, r, int(k), c) for k in rng.choice(lengths, 3)]
     cases = [
         case_of(spec, "one-step", [random_job(spec, rng, r, 1, c)], seed=seed),
@@ -46,7 +48,13 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
     for port in spec.ports:
         cases.append(case_of(spec, f"slow-{port.name}", some, seed=seed, stall={port.name: 224}))
     cases += _resets(spec, some, seed)
-    cases += _malformed(spec, rng, seed)
+    if isinstance(spec, WeightStationary):
+        cases += cases_of(spec, "few-tokens", list(_few_tokens(spec, rng)), seed=seed)
+        short = [random_job(spec, rng, 1, 1, c) for _ in range(12)]
+        cases += [case_of(spec, f"short-{s}", short, seed=seed, stall={s: 224}) for s in ("act", "wgt", "par")]
+        cases += _malformed_passes(spec, rng, seed)
+    else:
+        cases += _malformed(spec, rng, seed)
     return cases
 
 
@@ -112,9 +120,11 @@ def _floats(rng: np.random.Generator, fmt: ScaleFormat, shape: tuple[int, ...]) 
 
 
 def _lengths(spec: MixPESpec) -> list[int]:
-    """Shortest, around one and two groups, and ragged; ascending."""
+    """Shortest, around one and two groups, and ragged; ascending. With stationary weights also around one pass."""
     g = spec.group or 48
-    return sorted({min(k, spec.k_max) for k in (1, 2, g - 1, g, g + 1, 2 * g, 2 * g + 5, 3 * g - 7)})
+    around = (spec.rows - 1, spec.rows, spec.rows + 1) if isinstance(spec, WeightStationary) else ()
+    lengths = (1, 2, g - 1, g, g + 1, 2 * g, 2 * g + 5, 3 * g - 7, *around)
+    return sorted({min(k, spec.k_max) for k in lengths if k})
 
 
 def _filled(spec: MixPESpec, x: NDArray[Any], w: NDArray[Any], **fields: Any) -> Gemm:
@@ -301,9 +311,11 @@ def _resets(spec: MixPESpec, jobs: list[Gemm], seed: int) -> Iterator[Case]:
     """A reset in the middle of everything, then a clean job."""
     end = spec.cycles(*jobs)
     step = dataclasses.replace(jobs[0], **_first_step(jobs[0]))
-    drained = jobs[0].shape[1] + spec.latency  # its words arrive in the queues just before
-    times = {0, 1, 3, spec.length, drained - 4, drained - 3, drained, end // 2, end - spec.timing.beats}
-    for at in sorted(t for t in times if t <= end - spec.timing.beats):
+    beats = (spec.passes if isinstance(spec, WeightStationary) else spec.timing).beats
+    # its words arrive in the queues just before
+    drained = spec.cycles(jobs[0]) if isinstance(spec, WeightStationary) else jobs[0].shape[1] + spec.latency
+    times = {0, 1, 3, spec.length, drained - 4, drained - 3, drained, end // 2, end - beats}
+    for at in sorted(t for t in times if t <= end - beats):
         yield case_of(spec, f"reset-in-cycle-{at}", jobs, seed=seed, stall={"o": 64}, reset_at=at)
         yield case_of(spec, f"after-reset-in-cycle-{at}", [step, jobs[0]], seed=seed)
 
@@ -344,5 +356,50 @@ def _malformed(spec: MixPESpec, rng: np.random.Generator, seed: int) -> Iterator
         yield dataclasses.replace(case, name="too-long", inputs=long, status={"sts_error": 2}, judged=False)
 
 
-def _repeat_first(b: Beats) -> Beats:
-    return Beats(np.concatenate([b.data[:1], b.data]), np.concatenate([np.zeros(1, np.bool_), b.last]))
+def _repeat_first(b: Beats, last: bool = False) -> Beats:
+    return Beats(np.concatenate([b.data[:1], b.data]), np.concatenate([[last], b.last]))
+
+
+def _few_tokens(spec: WeightStationary, rng: np.random.Generator) -> Iterator[Gemm]:
+    """Tiles of one token, of two, of one less than fit; tiles of unequal numbers of tokens after one another."""
+    t, k = spec.slots, _lengths(spec)[-1]
+    for tokens in (1, 2, t - 1, t + 1, 1):
+        for length in (k, 1, spec.rows + 1, spec.length):
+            if tokens:
+                yield random_job(spec, rng, tokens, min(length, spec.k_max), spec.cols)
+
+
+def _malformed_passes(spec: WeightStationary, rng: np.random.Generator, seed: int) -> Iterator[Case]:
+    """Each status bit: a token too many in one pass, tlast of wgt inside a pass, too many tokens, too many passes."""
+    t, r = spec.slots, spec.rows
+    tokens, long = max(1, t - 1), min(spec.k_max, 2 * r + 1)
+    jobs = [random_job(spec, rng, tokens, k, spec.cols) for k in (long, r, long)]
+    good = case_of(spec, "passes", jobs, seed=seed)
+    if t > 1 and long > r:
+        # the tokens that are in all passes come out right, and so do the tiles after them
+        streams = ("act", "scl") if spec.act_scale == "pow2" and spec.group_passes == 1 else ("act",)
+        inputs = {**good.inputs, **{s: _repeat_at(good.inputs[s], tokens - 1) for s in streams}}
+        yield dataclasses.replace(good, name="a-token-too-many", inputs=inputs, status={"sts_error": 1}, cycles=None)
+    if r > 1:
+        last = good.inputs["wgt"].last.copy()
+        last[0] = True
+        inputs = {**good.inputs, "wgt": Beats(good.inputs["wgt"].data, last)}
+        yield dataclasses.replace(good, name="tlast-inside-a-pass", inputs=inputs, status={"sts_error": 1})
+    case = case_of(spec, "too-many-tokens", [random_job(spec, rng, t, 1, spec.cols), *jobs], seed=seed)
+    inputs = {s: _repeat_at(b, t - 1) if s in ("act", "scl") else b for s, b in case.inputs.items()}
+    yield dataclasses.replace(case, inputs=inputs, status={"sts_error": 2}, judged=False)
+    if spec.k_max <= 256:
+        job = random_job(spec, rng, 1, spec.k_max, spec.cols)
+        case = case_of(spec, "too-long", [job, *jobs], seed=seed)
+        inputs = {**case.inputs, "act": _repeat_first(case.inputs["act"], last=True)}
+        for _ in range(r):
+            inputs["wgt"] = _repeat_first(inputs["wgt"])
+        if spec.group_passes and spec.most_passes % spec.group_passes == 0:  # the extra pass starts a group
+            streams = ("par", "scl") if spec.act_scale == "pow2" else ("par",)
+            inputs |= {s: _repeat_first(inputs[s]) for s in streams}
+        yield dataclasses.replace(case, inputs=inputs, status={"sts_error": 2}, judged=False)
+
+
+def _repeat_at(b: Beats, n: int) -> Beats:
+    """Beat ``n`` twice, the first time without tlast."""
+    return Beats(np.insert(b.data, n, b.data[n], axis=0), np.insert(b.last, n, False))

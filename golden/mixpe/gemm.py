@@ -29,6 +29,8 @@ from golden.mixpe.pe import CORES, STAGES, PESpec, columns
 from golden.ports import Beats, Field, StatusPort, StreamPort
 from golden.spec import SpecError, UnitSpec, param
 
+DATAFLOWS = ("output_stationary", "weight_stationary")
+
 
 class MixPESpec(UnitSpec):
     """Mixed-precision GEMM engine: a systolic array of MixPE elements, dequantised once per group.
@@ -47,6 +49,7 @@ class MixPESpec(UnitSpec):
                 Results of another format are rounded once more, from FP32; ``int32`` and ``int64`` are the exact sums.
                 NaN and infinity follow IEEE 754; every NaN leaves as 0x7FC00000 (0x7E00, 0x7FC0). With zero points or
                 minima a NaN or infinite activation makes the row NaN.
+    Dataflow    what follows is ``output_stationary``; the other is :class:`golden.mixpe.stationary.WeightStationary`.
     Handshake   AXI4-Stream. ``act``: one step's R activations; ``wgt``: the same step's C codes; both mark a tile's
                 last step with tlast. ``par``: one beat per group, column c's parameters in lane c. ``scl``: the tokens'
                 scales, one beat per tile (one per group with powers of two); ``chn``: the channels', one per tile. A
@@ -90,13 +93,26 @@ class MixPESpec(UnitSpec):
     rounding: str = param("half_even", "where ties go in results of int8 and int8_sym", choices=ROUNDINGS)
     core: str = param("shift_add", "product core", choices=CORES)
     stages: int = param(1, STAGES, low=1, high=3)
-    dataflow: str = param("output_stationary", "what stays in the array", choices=("output_stationary",))
+    dataflow: str = param("output_stationary", "what stays in the array", choices=DATAFLOWS)
+    tokens: int | None = param(
+        None,
+        "tokens of a tile; derived: rows, or 64 of stationary weights, which alone leave a choice",
+        low=1,
+        high=1024,
+    )
     lanes: int | None = param(
         None, "dequantiser lanes; derived: the fewest that drain a group in its own time", low=1, high=schedule.MOST
     )
     words: int | None = param(
         None, "result words per output beat; derived: at least 4 and no fewer than lanes", low=1, high=schedule.MOST
     )
+
+    def __new__(cls, **values: Any) -> "MixPESpec":
+        """``MixPESpec(dataflow="weight_stationary")`` is a :class:`~golden.mixpe.stationary.WeightStationary`."""
+        from golden.mixpe.stationary import WeightStationary
+
+        stationary = cls is MixPESpec and values.get("dataflow") == "weight_stationary"
+        return super().__new__(WeightStationary if stationary else cls)
 
     def _derive(self) -> dict[str, Any]:
         options = self._grids
@@ -105,6 +121,7 @@ class MixPESpec(UnitSpec):
             "accumulate": "exact" if self.scale_format.exact and not floating else "fp32",
             "act_scale": "none" if floating or self.raw else "token",
             "align": 16 if self.aligned else 0,
+            "tokens": self.rows,
         }
         if self.group:
             derived["lanes"] = next((n for n in options if n * self.group >= self.rows * self.cols), None)
@@ -121,7 +138,7 @@ class MixPESpec(UnitSpec):
             if self.accumulate == "exact" and coarse:
                 raise SpecError(f"accumulate must be fp32 where {name} is {getattr(self, name)}, not 'exact'")
         if self.aligned and self.align not in ALIGNED:
-            raise SpecError(f"align must be one of {_listed(ALIGNED)}, not {self.align}")
+            raise SpecError(f"align must be one of {listed(ALIGNED)}, not {self.align}")
         if not self.aligned and self.align:
             raise SpecError(f"align must not be given where act is {self.act}, not {self.align}")
         if self.rounding != "half_even" and self.out not in ("int8", "int8_sym"):
@@ -140,17 +157,23 @@ class MixPESpec(UnitSpec):
             )
         if self.cols % columns(self.core):
             raise SpecError(f"cols must be even for core {self.core}, not {self.cols}")
+        self._check_array()
+
+    def _check_array(self) -> None:
+        """Rules of the dataflow."""
+        if self.tokens != self.rows:
+            raise SpecError(f"tokens must be rows = {self.rows} for {self.dataflow}, not {self.tokens}")
         options = self._grids
         shape = f"a {self.rows} x {self.cols} array"
         if self.lanes is None:
             where = f"none drain a group of {self.group} steps in its own time" if self.group else "group is 0"
-            raise SpecError(f"lanes must be given where {where}; {shape} can have {_listed(options)}")
+            raise SpecError(f"lanes must be given where {where}; {shape} can have {listed(options)}")
         if self.lanes not in options:
-            raise SpecError(f"lanes must be one of {_listed(options)} for {shape}, not {self.lanes}")
+            raise SpecError(f"lanes must be one of {listed(options)} for {shape}, not {self.lanes}")
         words = schedule.words_options(self.grid)
         if self.words not in words:
             raise SpecError(
-                f"words must be one of {_listed(words)} for {shape} with {self.lanes} lanes, not {self.words}"
+                f"words must be one of {listed(words)} for {shape} with {self.lanes} lanes, not {self.words}"
             )
         word = self.pe.sum_width + self.row_sum_width + 2 * self.special_width
         readout = self.rows * self.grid.lane_cols * word
@@ -294,6 +317,11 @@ class MixPESpec(UnitSpec):
         return schedule.grids(self.rows, self.cols, columns(self.core))
 
     @property
+    def slots(self) -> int:
+        """Results whose sums over groups a lane keeps."""
+        return self.grid.depth
+
+    @property
     def dequant_latency(self) -> int:
         """Cycles through the dequantiser: correction 1; then exact: multiply 1, shift 1, add 1, accumulate 1 (there are
         the raw results), magnitude 1 and rounding; or fp32: magnitude 1, rounding, multiply, (add the minimum's share,)
@@ -306,16 +334,26 @@ class MixPESpec(UnitSpec):
         return 2 + latency.ROUND + latency.MULTIPLY + add_min + latency.ADD
 
     @property
-    def timing(self) -> schedule.Timing:
-        """A lane reads a sum in two cycles (row, lane), dequantises, and multiplies by the channel's scale and the
-        token's."""
+    def finish_latency(self) -> int:
+        """Cycles from a dequantised sum to its result: times the channel's scale and the token's, converted."""
         scaled = latency.MULTIPLY * (self.channel_scaled + (self.act_scale == "token"))
-        converted = 0 if self.out == "fp32" or self.raw else latency.CONVERT
-        recurrence = 2 if self.accumulate == "exact" else latency.ADD + 2
-        lane_depth = 2 + self.dequant_latency + scaled + converted
+        return scaled + (0 if self.out == "fp32" or self.raw else latency.CONVERT)
+
+    @property
+    def lane_depth(self) -> int:
+        """A lane reads a sum in two cycles (row, lane), dequantises and finishes it."""
+        return 2 + self.dequant_latency + self.finish_latency
+
+    @property
+    def recurrence(self) -> int:
+        """Smallest distance, in cycles, of two groups of one result."""
+        return 2 if self.accumulate == "exact" else latency.ADD + 2
+
+    @property
+    def timing(self) -> schedule.Timing:
         assert self.words
         align = latency.BLOCK_QUEUE + 2 if self.aligned else 0
-        return schedule.Timing(self.grid, self.pe.depth, lane_depth, recurrence, self.words, align)
+        return schedule.Timing(self.grid, self.pe.depth, self.lane_depth, self.recurrence, self.words, align)
 
     @property
     def latency(self) -> int:
@@ -333,8 +371,12 @@ class MixPESpec(UnitSpec):
         }
 
     def cycles(self, *jobs: Gemm) -> int:
-        lengths = [job.shape[1] for job in jobs for _ in _tiles(self, job)]
+        lengths = [job.shape[1] for job in jobs for _ in self.tiles(job)]
         return self.timing.cycles(lengths, self.group)
+
+    def steps(self, job: Gemm) -> int:
+        """Cycles in which the array takes activations: those of a job without a bubble."""
+        return sum(len(self._pack_act(job.x[m])) for m, _ in self.tiles(job))
 
     # --- arithmetic ---
 
@@ -407,58 +449,78 @@ class MixPESpec(UnitSpec):
     def inputs(self, job: Gemm) -> dict[str, Beats]:
         model.check(self, job)
         act, wgt, par, *scales, _ = self.ports
-        k = job.shape[1]
-        last = np.arange(k) == k - 1
         scale, extra = self.scale_format.code(job.scale), job.extra
         if extra is not None and self.weight_format.correction == "min":
             extra = self.scale_format.code(extra)
         beats: dict[str, list[Beats]] = {p.name: [] for p in (act, wgt, par, *scales)}
-        for m, n in _tiles(self, job):
-            beats["act"].append(act.pack(x=_pad(job.x[m].T, self.rows), last=last))
-            beats["wgt"].append(wgt.pack(q=_pad(job.w[:, n], self.cols), last=last))
-            fields = {"scale": _pad(scale[:, n], self.cols)}
+        for m, n in self.tiles(job):
+            beats["act"].append(self._pack_act(job.x[m]))
+            beats["wgt"].append(self._pack_wgt(job.w[:, n]))
+            fields = {"scale": pad(scale[:, n], self.cols)}
             if extra is not None:
-                fields[par.fields[1].name] = _pad(extra[:, n], self.cols)
+                fields[par.fields[1].name] = pad(extra[:, n], self.cols)
             beats["par"].append(par.pack(**fields))
             for port in scales:
                 if port.name == "chn":
                     assert job.channel is not None
-                    values = _bits(job.channel[None, n])
+                    values = pad(_bits(job.channel[None, n]), self.cols)
                 else:
                     assert job.x_scale is not None
-                    values = _bits(job.x_scale[m]).reshape(len(job.x[m]), -1).T
-                beats[port.name].append(port.pack(**{port.fields[0].name: _pad(values, port.lanes)}))
+                    values = self._spread(_bits(job.x_scale[m]).reshape(len(job.x[m]), -1).T)
+                beats[port.name].append(port.pack(**{port.fields[0].name: values}))
         return {name: Beats.concatenate(parts) for name, parts in beats.items()}
 
+    def _pack_act(self, x: NDArray[Any]) -> Beats:
+        """One tile's activations, ``[tokens, K]``."""
+        return self.port("act").pack(x=self._spread(x.T), last=ends(x.shape[1], x.shape[1]))
+
+    def _pack_wgt(self, w: NDArray[Any]) -> Beats:
+        """One tile's weights, ``[K, columns]``."""
+        return self.port("wgt").pack(q=pad(w, self.cols), last=ends(len(w), len(w)))
+
+    def _spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """One tile's values, ``[n, tokens]``, on the lanes of their stream."""
+        return pad(values, self.rows)
+
+    def _height(self, m: slice) -> int:
+        """Rows of results that a tile of the tokens ``m`` delivers."""
+        return self.rows
+
     def outputs(self, job: Gemm, result: NDArray[Any]) -> dict[str, Beats]:
-        port, t = self.ports[-1], self.timing
-        last = np.arange(t.beats) == t.beats - 1
+        port = self.ports[-1]
         edge = model.padding(self, job, result)
         parts = []
-        for m, n in _tiles(self, job):
-            tile = _edge_pad(edge[m.start : m.stop + 1, n.start : n.stop + 1], self.rows, self.cols)
-            parts.append(port.pack(y=self.out_format.code(tile).reshape(t.beats, t.words), last=last))
+        for m, n in self.tiles(job):
+            tile = _edge_pad(edge[m.start : m.stop + 1, n.start : n.stop + 1], self._height(m), self.cols)
+            words = self.out_format.code(tile).reshape(-1, port.lanes)
+            parts.append(port.pack(y=words, last=ends(len(words), len(words))))
         return {"o": Beats.concatenate(parts)}
 
     def result(self, job: Gemm, outputs: Mapping[str, Beats]) -> NDArray[Any]:
         words = self.out_format.value(self.ports[-1].unpack(outputs["o"])["y"])
-        tiles = words.reshape(-1, self.rows, self.cols)
         y = np.empty((job.shape[0], job.shape[2]), dtype=words.dtype)
-        for tile, (m, n) in zip(tiles, _tiles(self, job), strict=True):
+        rows, at = words.reshape(-1, self.cols), 0
+        for m, n in self.tiles(job):
             out = y[m, n]
-            out[...] = tile[: out.shape[0], : out.shape[1]]
+            out[...] = rows[at : at + out.shape[0], : out.shape[1]]
+            at += self._height(m)
         return y
 
+    def tiles(self, job: Gemm) -> Iterator[tuple[slice, slice]]:
+        """Tokens and columns of each tile, in the order in which a job streams them."""
+        m, _, n = job.shape
+        assert self.tokens
+        for i in range(0, m, self.tokens):
+            for j in range(0, n, self.cols):
+                yield slice(i, min(i + self.tokens, m)), slice(j, min(j + self.cols, n))
 
-def _tiles(spec: MixPESpec, job: Gemm) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of each tile, in the order in which a job streams them."""
-    m, _, n = job.shape
-    for i in range(0, m, spec.rows):
-        for j in range(0, n, spec.cols):
-            yield slice(i, min(i + spec.rows, m)), slice(j, min(j + spec.cols, n))
+
+def ends(beats: int, every: int) -> NDArray[np.bool_]:
+    """tlast of ``beats`` beats: one in ``every``."""
+    return np.arange(1, beats + 1) % every == 0
 
 
-def _pad(beats: NDArray[Any], lanes: int) -> NDArray[Any]:
+def pad(beats: NDArray[Any], lanes: int) -> NDArray[Any]:
     """``[n, used]`` to ``[n, lanes]``: zeros in the lanes that a partial tile leaves unused."""
     return np.pad(beats, ((0, 0), (0, lanes - beats.shape[1])))
 
@@ -474,5 +536,5 @@ def _bits(values: NDArray[Any]) -> NDArray[Any]:
     return values.view(f"u{values.itemsize}") if values.dtype.kind == "f" else values
 
 
-def _listed(options: Any) -> str:
+def listed(options: Any) -> str:
     return ", ".join(map(str, options))

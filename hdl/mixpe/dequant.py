@@ -1,7 +1,7 @@
 """The group dequantiser's arithmetic: integer group sums in, the FP32 sum over groups out.
 
-Lock-step pipelines: a new (sum, parameters, slot) every cycle, no handshake. A lane works on ``depth`` results in turn
-and keeps the running sum of each in a memory, addressed by ``slot``.
+Lock-step pipelines: a new (sum, parameters, slot) every cycle, no handshake. A lane works on ``spec.slots`` results in
+turn and keeps the running sum of each in a memory, addressed by ``slot``.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ class Dequantiser(wiring.Component):
                 "up": In(max(1, spec.exponent_bits)),
                 "valid": In(1),
                 "first": In(1),
-                "slot": In(index_bits(spec.grid.depth)),
+                "slot": In(index_bits(spec.slots)),
                 "o": Out(spec.out_format.bits if spec.raw else 32),
             }
         )
@@ -82,7 +82,7 @@ class Dequantiser(wiring.Component):
 
     def _memory(self, m: Module, width: int, read_slot: Value, write_slot: Value, write: Value, value: Value) -> Value:
         """Running sums: the word of ``read_slot`` as it stands, and a write at the end of the cycle."""
-        m.submodules.running = memory = Memory(shape=width, depth=max(2, self.spec.grid.depth), init=[])
+        m.submodules.running = memory = Memory(shape=width, depth=max(2, self.spec.slots), init=[])
         reader, writer = memory.read_port(domain="comb"), memory.write_port()
         m.d.comb += [
             reader.addr.eq(read_slot),

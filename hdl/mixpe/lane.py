@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import C, Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -84,35 +84,21 @@ class Lane(wiring.Component):
             m.submodules.exponents = queue = Shared(StreamFIFO, len(self.up), max(2, spec.timing.groups))
             up = _oldest(m, queue, self.up, self.push_up, slot.turn, slot.valid & slot.end, spec.exponent_bits)
             m.d.comb += dequant.up.eq(delay(m, up, 1, "up"))
-        word, at = self._scaled(m, slot, dequant.o, 1 + spec.dequant_latency)
-        self._queue(m, word, delay(m, slot.valid & slot.final, at, "done", init=0))
+        at = 1 + spec.dequant_latency
+        channel = delay(m, self.par_o[len(dequant.par) :], at, "channel")
+        token = self._token(m, slot, at + latency.MULTIPLY * spec.channel_scaled)
+        word = finish(m, spec, dequant.o, channel, token)
+        self._queue(m, word, delay(m, slot.valid & slot.final, at + spec.finish_latency, "done", init=0))
         return m
 
-    def _scaled(self, m: Module, slot: Any, word: Value, at: int) -> tuple[Value, int]:
-        """The sum, ``at`` cycles behind its slot, times channel's and token's scale, in the format of the results; and
-        how far behind it is then."""
-        spec = self.spec
-        if spec.channel_scaled:
-            m.submodules.by_channel = by_channel = Shared(Multiply, "fp32")
-            channel = self.par_o[spec.port("par").lane_width :]
-            m.d.comb += [by_channel.a.eq(delay(m, channel, at, "channel")), by_channel.b.eq(word)]
-            word, at = by_channel.o, at + latency.MULTIPLY
-        if spec.act_scale == "token":
-            # the scale is read one cycle early, into a register
-            turn = delay(m, slot.turn, at - 1, "turn")
-            end = delay(m, slot.valid & slot.final & slot.end, at - 1, "end", init=0)
-            m.submodules.scales = queue = Shared(StreamFIFO, len(self.tokens), max(2, spec.timing.tiles))
-            scale = _oldest(m, queue, self.tokens, self.push, turn, end, 32)
-            m.submodules.by_token = by_token = Shared(Multiply, "fp32")
-            m.d.comb += [by_token.a.eq(delay(m, scale, 1, "scale")), by_token.b.eq(word)]
-            word, at = by_token.o, at + latency.MULTIPLY
-        if spec.out == "fp32" or spec.raw:
-            return word, at
-        out = spec.out_format
-        args = (Requantise, out.low, spec.rounding) if isinstance(out, IntegerOutput) else (Convert, spec.out)
-        m.submodules.convert = convert = Shared(*args)
-        m.d.comb += convert.i.eq(word)
-        return convert.o, at + latency.CONVERT
+    def _token(self, m: Module, slot: Any, at: int) -> Value:
+        """The token's scale, ``at`` cycles after its slot: read one cycle early, into a register."""
+        if self.spec.act_scale != "token":
+            return C(0, 0)
+        turn = delay(m, slot.turn, at - 1, "turn")
+        end = delay(m, slot.valid & slot.final & slot.end, at - 1, "end", init=0)
+        m.submodules.scales = queue = Shared(StreamFIFO, len(self.tokens), max(2, self.spec.timing.tiles))
+        return delay(m, _oldest(m, queue, self.tokens, self.push, turn, end, 32), 1, "scale")
 
     def _queue(self, m: Module, word: Any, done: Any) -> None:
         """Chunks of consecutive words; there is room for all tiles under way."""
@@ -133,6 +119,26 @@ class Lane(wiring.Component):
             self.o.valid.eq(results.o.valid),
             results.o.ready.eq(self.o.ready),
         ]
+
+
+def finish(m: Module, spec: MixPESpec, word: Value, channel: Value, token: Value) -> Value:
+    """A dequantised sum times the channel's scale, which comes with it, and the token's, which comes with that product,
+    in the format of the results: ``spec.finish_latency`` cycles later."""
+    if spec.channel_scaled:
+        m.submodules.by_channel = by_channel = Shared(Multiply, "fp32")
+        m.d.comb += [by_channel.a.eq(channel), by_channel.b.eq(word)]
+        word = by_channel.o
+    if spec.act_scale == "token":
+        m.submodules.by_token = by_token = Shared(Multiply, "fp32")
+        m.d.comb += [by_token.a.eq(token), by_token.b.eq(word)]
+        word = by_token.o
+    if spec.out == "fp32" or spec.raw:
+        return word
+    out = spec.out_format
+    args = (Requantise, out.low, spec.rounding) if isinstance(out, IntegerOutput) else (Convert, spec.out)
+    m.submodules.convert = convert = Shared(*args)
+    m.d.comb += convert.i.eq(word)
+    return convert.o
 
 
 def scale_members(spec: MixPESpec, rows: int) -> dict[str, Any]:

@@ -9,10 +9,10 @@ An activation's operand is what travels along a row::
 
 from typing import NamedTuple
 
-from amaranth.hdl import C, Cat, Mux, Value
+from amaranth.hdl import C, Cat, Module, Mux, Value
 
 from golden.mixpe.formats import ActFormat, AlignedFormat, WeightFormat
-from hdl.arith.bits import lookup
+from hdl.arith.bits import extend, lookup, shift_left
 
 
 def weight_operand(code: Value, fmt: WeightFormat) -> Value:
@@ -45,6 +45,12 @@ class Operand(NamedTuple):
 def parts(operand: Value, fmt: ActFormat) -> Operand:
     low, high = fmt.significand_bits, fmt.significand_bits + shift_bits(fmt)
     return Operand(operand[:low].as_signed(), operand[low:high], operand[high:])
+
+
+def integer(m: Module, x: Operand, fmt: ActFormat) -> Value:
+    """The signed integer that an operand is."""
+    wide = extend(x.significand, fmt.significand_bits + fmt.max_shift)
+    return shift_left(m, wide, x.shift, "x_up_by").as_signed()
 
 
 def act_operand(code: Value, fmt: ActFormat) -> Value:

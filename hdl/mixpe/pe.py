@@ -7,10 +7,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.pe import PESpec
-from hdl.arith.bits import add_modulo, extend, named, shift_left
+from hdl.arith.bits import add_modulo
 from hdl.arith.delay import delay
 from hdl.mixpe.cores import product_core
-from hdl.mixpe.operands import Operand, operand_width, parts
+from hdl.mixpe.operands import operand_width, parts
+from hdl.mixpe.product import product_of
 
 
 class PE(wiring.Component):
@@ -66,7 +67,7 @@ class PE(wiring.Component):
         last = delay(m, self.last_i, 1, "last", init=1)
         m.d.comb += [self.x_o.eq(x), self.w_o.eq(w), self.last_o.eq(last)]
 
-        product, marks = self._product(m, parts(x, spec.act_format), w)
+        product, marks = product_of(m, spec, parts(x, spec.act_format), w)
         last = delay(m, last, spec.stages - 1, "last_product", init=1)
 
         acc = Signal(len(self.sum), reset_less=True)
@@ -86,25 +87,3 @@ class PE(wiring.Component):
         with m.If(last):
             m.d.sync += held.eq(total)
         return held
-
-    def _product(self, m: Module, x: Operand, w: Value) -> tuple[Value, Value]:
-        """The product, ``stages - 1`` cycles late, and which of the infinities it is."""
-        spec = self.spec
-        terms = self.core.terms(x.significand, w)
-        if not spec.special_width:
-            if spec.stages == 3:
-                terms = [delay(m, t, 1, "term") for t in terms]
-            product = Signal(spec.product_width, reset_less=True)
-            m.d["comb" if spec.stages == 1 else "sync"] += product.eq(add_modulo(len(product), *terms))
-            return product.as_signed(), Cat()
-
-        early = min(spec.stages - 1, 1)
-        product = named(m, add_modulo(spec.product_width, *terms), "product_now")
-        product = delay(m, product, early, "product").as_signed()
-        shift, special = delay(m, x.shift, early, "shift"), delay(m, x.special, early, "special")
-        zero, negative = ~product.any(), product[-1]
-        marks = Cat(special & (zero | ~negative), special & (zero | negative))
-        wide = extend(product, spec.product_width + spec.act_format.max_shift)
-        shifted = shift_left(m, wide, shift, "up_by").as_signed()
-        late = spec.stages - 1 - early
-        return delay(m, shifted, late, "shifted"), delay(m, marks, late, "marks")

@@ -7,10 +7,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.gemm import MixPESpec
-from hdl.arith.bits import add_modulo, choose, extend, index_bits, shift_left
+from hdl.arith.bits import add_modulo, choose, index_bits
 from hdl.arith.delay import delay
 from hdl.mixpe.cores import product_core
-from hdl.mixpe.operands import operand_width, parts
+from hdl.mixpe.operands import integer, operand_width, parts
 from hdl.mixpe.pe_pair import element
 from hdl.shared import Shared
 
@@ -87,10 +87,7 @@ class Row(wiring.Component):
         total = Signal.like(acc)
         ends = delay(m, self.last, spec.pe.depth, "ends", init=1)  # in step with column 0, and reset like it
         x = parts(delay(m, self.x, spec.pe.depth, "x_held"), spec.act_format)
-        value = extend(x.significand, x.significand.shape().width + spec.act_format.max_shift)
-        added = add_modulo(
-            spec.row_sum_width, acc[: spec.row_sum_width], shift_left(m, value, x.shift, "x_up_by").as_signed()
-        )
+        added = add_modulo(spec.row_sum_width, acc[: spec.row_sum_width], integer(m, x, spec.act_format))
         marks = acc[spec.row_sum_width :] | x.special.replicate(spec.special_width)  # of which kind does not matter
         m.d.comb += total.eq(Cat(added, marks))
         m.d.sync += acc.eq(Mux(ends, 0, total))

@@ -86,7 +86,6 @@ def measure(spec: MixPESpec, layer: layers.LinearLayer) -> Report:
     y = rtl(job)
     real = layer.x @ q4_1.dequantise(*layer.matrix).T
     m, k, n = job.shape
-    tiles = -(-m // spec.rows) * -(-n // spec.cols)
     macs = m * k * n
     return Report(
         layer=layer.name,
@@ -96,7 +95,7 @@ def measure(spec: MixPESpec, layer: layers.LinearLayer) -> Report:
         mismatches=int((spec.out_format.code(y) != spec.out_format.code(golden)).sum()),
         sqnr_db=sqnr(real, y * factor),
         cycles=rtl.cycles,
-        busy=tiles * k / rtl.cycles,
+        busy=spec.steps(job) / rtl.cycles,
         useful=macs / (spec.rows * spec.cols * rtl.cycles),
         macs_per_cycle=macs / rtl.cycles,
         build_seconds=built - start,
