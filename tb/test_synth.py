@@ -283,7 +283,7 @@ def test_a_tiny_element_and_its_streams_in_ecp5_cells() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("target", "block"), [("ecp5", None), ("ecp5", "pe"), ("asic", "array")])
+@pytest.mark.parametrize(("target", "block"), [("ecp5", None), ("ecp5", "pe"), ("asic", None)])
 def test_an_engine_in_cells(target: str, block: str | None, library: liberty.Library) -> None:
     spec = MixPESpec(rows=4, cols=4)
     run_bulk(spec, BENCHES["mixpe"](spec, 1), 1, product=gates(export(spec), block, target, library))
