@@ -265,7 +265,7 @@ def test_real_data_is_in_the_formats(weight: str) -> None:
 
 def test_every_instance_is_found() -> None:
     product = export(MixPESpec(rows=1, cols=2))
-    paths = list(energy.instances(product, "mixpe_pe"))
+    paths = list(netlist.instances(product, "mixpe_pe"))
     assert len(set(paths)) == len(paths) == 2
 
 
