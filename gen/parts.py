@@ -1,13 +1,14 @@
 """What a product is made of: every kind of block synthesised once, alone, times its instances."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from gen import netlist
 from gen.export import Product
 from gen.synth import Options, synthesise
-from golden.spec import SpecError
 
 FIGURES = {"asic": ("area", "ffs"), "ecp5": ("luts", "ffs"), "lut6": ("luts", "ffs")}
 """What is counted on a target; the first is what shares are of."""
@@ -21,7 +22,7 @@ class Part:
     ``below`` the totals with everything inside them.
     """
 
-    module: str
+    kind: str
     depth: int
     instances: int
     each: Mapping[str, float]
@@ -38,29 +39,37 @@ def parts(product: Product, target: str, block: str | None = None, options: Opti
     """
     top = netlist.module_of(product, block)
     inside = {name: Counter(kind for kind, _ in found) for name, found in netlist.below(product).items()}
-    each: dict[str, dict[str, float]] = {}
+    kinds = list(_kinds(inside, top))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for processes of its own
+        made = pool.map(lambda module: _alone(product, module, target, options or Options()), kinds)
+        each = dict(zip(kinds, made, strict=True))
 
     def walk(module: str, depth: int, instances: int) -> list[Part]:
-        if module not in each:
-            each[module] = _alone(product, module, target, options or Options())
         under = [walk(kind, depth + 1, instances * n) for kind, n in inside[module].items()]
         own = {name: value * instances for name, value in each[module].items()}
         whole = {name: value + sum(part[0].below[name] for part in under) for name, value in own.items()}
-        return [Part(module, depth, instances, each[module], own, whole), *(p for part in under for p in part)]
+        kind = module.removeprefix(f"{product.top}_")
+        return [Part(kind, depth, instances, each[module], own, whole), *(p for part in under for p in part)]
 
     return walk(top, 0, 1)
 
 
+def _kinds(inside: Mapping[str, Mapping[str, int]], module: str) -> dict[str, None]:
+    """A module and all below it, once each."""
+    found = {module: None}
+    for kind in inside[module]:
+        found |= _kinds(inside, kind)
+    return found
+
+
 def table(found: Sequence[Part], target: str, per: str | None = None) -> str:
-    """A part a line; ``per``: with everything inside, divided by the number of blocks of that module."""
+    """A part a line; with ``per`` also everything inside, divided by the number of blocks of that kind."""
     first, second = FIGURES[target]
-    count = sum(p.instances for p in found if p.module == per)
-    if per and not count:
-        raise SpecError(f"per must be a kind of block among the parts, not {per!r}")
+    count = sum(p.instances for p in found if p.kind == per)
     lines = [["block", "instances", f"{first} each", "alone", "with inside", "share", second]]
     for p in found:
         share = p.below[first] / found[0].below[first]
-        line = ["  " * p.depth + p.module, f"{p.instances:,}", f"{p.each[first]:,.0f}", f"{p.total[first]:,.0f}"]
+        line = ["  " * p.depth + p.kind, f"{p.instances:,}", f"{p.each[first]:,.0f}", f"{p.total[first]:,.0f}"]
         lines.append([*line, f"{p.below[first]:,.0f}", f"{share:.1%}", f"{p.below[second]:,.0f}"])
     if per:
         lines[0].append(f"{first} per {per}")

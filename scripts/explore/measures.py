@@ -100,7 +100,7 @@ def tools(target: str, options: Options) -> dict[str, Any]:
 
 def _quality_identity(item: Values, name: str, quality: Quality) -> dict[str, Any]:
     configuration = dict(zip(quality.axes, item, strict=True))
-    made = {"version": __version__, "sources": _sources(quality.packages)}
+    made = {"version": __version__, "sources": _sources((*quality.packages, quality.figures.__module__))}
     return {"unit": name, "quality": quality.name, "configuration": configuration, **made}
 
 

@@ -16,7 +16,8 @@ class Quality:
     """How good the results of a configuration are: more is better.
 
     ``figures(spec)`` are numbers by name, of which ``name`` counts. They depend on the fields in ``axes`` alone, and on
-    the source files of ``packages``. A function at the top level of a module, so that other processes find it.
+    the source files of ``packages`` and of the function's module, at whose top level it stands for other processes to
+    find it.
     """
 
     name: str
