@@ -39,10 +39,10 @@ def parts(product: Product, target: str, block: str | None = None, options: Opti
     """
     top = netlist.module_of(product, block)
     inside = {name: Counter(kind for kind, _ in found) for name, found in netlist.below(product).items()}
-    kinds = list(_kinds(inside, top))
+    modules = kinds(product, top)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for processes of its own
-        made = pool.map(lambda module: _alone(product, module, target, options or Options()), kinds)
-        each = dict(zip(kinds, made, strict=True))
+        made = pool.map(lambda module: _alone(product, module, target, options or Options()), modules)
+        each = dict(zip(modules, made, strict=True))
 
     def walk(module: str, depth: int, instances: int) -> list[Part]:
         under = [walk(kind, depth + 1, instances * n) for kind, n in inside[module].items()]
@@ -54,12 +54,13 @@ def parts(product: Product, target: str, block: str | None = None, options: Opti
     return walk(top, 0, 1)
 
 
-def _kinds(inside: Mapping[str, Mapping[str, int]], module: str) -> dict[str, None]:
-    """A module and all below it, once each."""
+def kinds(product: Product, module: str) -> list[str]:
+    """A module and all modules below it, once each."""
+    inside = netlist.below(product)
     found = {module: None}
-    for kind in inside[module]:
-        found |= _kinds(inside, kind)
-    return found
+    for kind, _ in inside[module]:
+        found |= dict.fromkeys(kinds(product, kind))
+    return list(found)
 
 
 def table(found: Sequence[Part], target: str, per: str | None = None) -> str:

@@ -138,7 +138,7 @@ def test_a_real_sweep_of_two_points_is_kept(capsys: Capture, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     picture = tmp_path / "a" / "plot.svg"
     line = "explore mixpe --weight int2 --act int4,int8 --core shift_add --stages 1 --group 256 --cost lut6"
-    call = [*line.split(), "--act-scale", "token", "--jobs", "2", "--plot", str(picture)]
+    call = [*line.split(), "--act-scale", "token", "--jobs", "1", "--plot", str(picture)]
     assert main(call) == 0
     first, drawn = capsys.readouterr(), picture.read_bytes()
     assert "SQNR: 2 to measure, 0 of them kept from before" in first.err

@@ -7,9 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from gen import netlist
+from gen import netlist, parts
 from gen.export import Product, export
-from gen.parts import parts, table
 from gen.synth import FREQUENCY, SEEDS, TARGETS, Options, synthesise
 from golden.spec import SpecError, UnitSpec
 from scripts import configuration
@@ -42,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         raise SpecError("energy must be measured of a block with target asic, give --block and --target asic")
     if args.energy and args.parts:
         raise SpecError("energy must be measured of a whole block, leave --parts out")
+    if args.per and not args.parts:
+        raise SpecError(f"per must be left out without --parts, not {args.per!r}")
     spec = configuration.configured(args)
     product = export(spec)
     options = Options(args.liberty, args.freq, args.seeds, args.dsp, _say)
@@ -49,10 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _parts(args: argparse.Namespace, product: Product, options: Options) -> int:
-    if args.per:
-        netlist.module_of(product, args.per)
-    found = parts(product, args.target, args.block, replace(options, seeds=0))
-    print(table(found, args.target, args.per))
+    top = netlist.module_of(product, args.block)
+    if args.per and netlist.module_of(product, args.per) not in parts.kinds(product, top):
+        raise SpecError(f"per must be a kind of block inside {args.block}, not {args.per!r}")
+    found = parts.parts(product, args.target, args.block, replace(options, seeds=0))
+    print(parts.table(found, args.target, args.per))
     _write(args, [asdict(part) for part in found])
     return 0
 
