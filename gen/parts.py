@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gen import netlist
 from gen.export import Product
@@ -39,9 +39,9 @@ def parts(product: Product, target: str, block: str | None = None, options: Opti
     """
     top = netlist.module_of(product, block)
     inside = {name: Counter(kind for kind, _ in found) for name, found in netlist.below(product).items()}
-    modules = kinds(product, top)
+    modules, options = kinds(product, top), replace(options or Options(), seeds=0)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for processes of its own
-        made = pool.map(lambda module: _alone(product, module, target, options or Options()), modules)
+        made = pool.map(lambda module: _alone(product, module, target, options), modules)
         each = dict(zip(modules, made, strict=True))
 
     def walk(module: str, depth: int, instances: int) -> list[Part]:
@@ -57,10 +57,10 @@ def parts(product: Product, target: str, block: str | None = None, options: Opti
 def kinds(product: Product, module: str) -> list[str]:
     """A module and all modules below it, once each."""
     inside = netlist.below(product)
-    found = {module: None}
-    for kind, _ in inside[module]:
-        found |= dict.fromkeys(kinds(product, kind))
-    return list(found)
+    found = [module]
+    for outer in found:  # grows
+        found += [kind for kind in dict.fromkeys(kind for kind, _ in inside[outer]) if kind not in found]
+    return found
 
 
 def table(found: Sequence[Part], target: str, per: str | None = None) -> str:

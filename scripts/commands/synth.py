@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def _parts(args: argparse.Namespace, product: Product, options: Options) -> int:
     top = netlist.module_of(product, args.block)
     if args.per and netlist.module_of(product, args.per) not in parts.kinds(product, top):
         raise SpecError(f"per must be a kind of block inside {args.block}, not {args.per!r}")
-    found = parts.parts(product, args.target, args.block, replace(options, seeds=0))
+    found = parts.parts(product, args.target, args.block, options)
     print(parts.table(found, args.target, args.per))
     _write(args, [asdict(part) for part in found])
     return 0
