@@ -318,7 +318,8 @@ def test_parts_are_counted_with_their_instances(monkeypatch: pytest.MonkeyPatch)
     """A 2 x 3 array in which every block has an area of one and two flip-flops."""
     report = Report("", {}, "", "", {"area": 1.0, "ffs": 2.0, "delay_ns": 3.0}, {})
     monkeypatch.setattr(parts, "synthesise", lambda *arguments: Synthesis(report, Netlist("", "", {}, "", 0)))
-    found = parts.parts(export(MixPESpec(rows=2, cols=3)), "asic")
+    product = export(MixPESpec(rows=2, cols=3))
+    found = parts.parts(product, "asic")
     by = {p.kind: p for p in found}
     assert (found[0].kind, found[0].depth, found[0].instances) == ("mixpe", 0, 1)
     assert (by["pe"].instances, by["row"].instances, by["pe"].depth) == (6, 2, by["row"].depth + 1)
@@ -329,7 +330,7 @@ def test_parts_are_counted_with_their_instances(monkeypatch: pytest.MonkeyPatch)
     lines = [line.split() for line in parts.table(found, "asic", "pe").splitlines()]
     assert lines[0][-3:] == ["area", "per", "pe"]
     assert lines[1][-1] == f"{found[0].below['area'] / 6:,.0f}"
-    assert [p.kind for p in parts.parts(export(MixPESpec(rows=2, cols=3)), "asic", "row")] == ["row", "pe"]
+    assert [p.kind for p in parts.parts(product, "asic", "row")] == ["row", "pe"]
 
 
 def test_the_command_lists_parts(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
