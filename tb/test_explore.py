@@ -180,6 +180,8 @@ def test_a_point_that_fails_is_told_at_the_end(
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == "1 of 1 points on the front; 0 combinations refused"
     assert printed.err.splitlines()[-1] == "failed: int8: act must be another, not 'int8'"
+    told = json.loads((tmp_path / "points.json").read_text())
+    assert told["failed"] == {"int8": "act must be another, not 'int8'"}
 
 
 @pytest.mark.parametrize(

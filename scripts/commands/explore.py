@@ -50,7 +50,9 @@ def run(args: argparse.Namespace) -> int:
         plot.check(args.plot)
     for target in cost.targets:
         measures.tools(target, options)
-    specs, refused = study.points({a: study.values(a, getattr(args, a)) for a in study.axes if getattr(args, a)})
+    specs, refused = study.points(
+        {a: study.values(a, getattr(args, a)) for a in study.axes if getattr(args, a) is not None}
+    )
     if not specs:
         raise SpecError(f"sweep must have a valid point, not only refused ones: {next(iter(refused.values()))}")
     store = sweep.Store(args.output / "measured")
@@ -58,11 +60,17 @@ def run(args: argparse.Namespace) -> int:
     with sweep.cluster(args.dask) if args.dask else sweep.local(_jobs(args.jobs)) as executor:
         points, failed = measures.points(study, specs, cost, options, store, executor, _say)
     best = [points[i] for i in pareto.front([(-p.cost if cost.more else p.cost, p.quality) for p in points])]
-    _write(args, study, cost, points, best, len(refused))
+    among = [study.configuration(spec) for spec in specs]
+    sentences = {label(study.configuration(spec), among): sentence for spec, sentence in failed.items()}
+    head = {"unit": study.unit, "cost": str(cost), "quality": study.quality.name}
+    rows = [{**asdict(p), "front": p in best} for p in points]
+    told = {**head, "refused": len(refused), "failed": sentences, "points": rows}
+    (args.output / "points.json").write_text(json.dumps(told, indent=2) + "\n")
+    if best:
+        _show(study, cost, points, best, args.plot)
     print(f"{len(best)} of {len(points)} points on the front; {len(refused)} combinations refused")
-    for spec, sentence in failed.items():
-        among = [study.configuration(s) for s in specs]
-        print(f"failed: {label(study.configuration(spec), among)}: {sentence}", file=sys.stderr)
+    for name, sentence in sentences.items():
+        _say(f"failed: {name}: {sentence}")
     return int(bool(failed))
 
 
@@ -82,21 +90,13 @@ def _jobs(asked: int | None) -> int:
     return (os.cpu_count() or 1) if asked is None else asked
 
 
-def _write(
-    args: argparse.Namespace, study: Study, cost: Cost, points: Sequence[Point], best: Sequence[Point], refused: int
-) -> None:
-    """The front on standard output; all points as JSON beside the measurements; the plot."""
-    if best:
-        print(pareto.table(best, study.quality.name, str(cost)))
-    rows = [{**asdict(p), "front": p in best} for p in points]
-    head = {"unit": study.unit, "cost": str(cost), "quality": study.quality.name, "refused": refused}
-    text = json.dumps({**head, "points": rows}, indent=2)
-    (args.output / "points.json").write_text(text + "\n")
-    if args.plot and best:
+def _show(study: Study, cost: Cost, points: Sequence[Point], best: Sequence[Point], picture: Path | None) -> None:
+    """The front as a table, all points as a plot."""
+    print(pareto.table(best, study.quality.name, str(cost)))
+    if picture:
         axes = {"cost": f"{cost} ({cost.unit})", "quality": f"{study.quality.name} ({study.quality.unit})"}
-        plot.draw(
-            args.plot, points, best, title=f"{study.unit}: {unit(study.unit).summary}", less=not cost.more, **axes
-        )
+        title = f"{study.unit}: {len(points)} configurations, {len(best)} on the front"
+        plot.draw(picture, points, best, title=title, less=not cost.more, **axes)
 
 
 def _say(line: str) -> None:
