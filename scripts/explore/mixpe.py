@@ -22,6 +22,7 @@ GRIDS = (
     {"weight": WEIGHTS, "act": ("int4", "int8", "int16"), "group": (32,), "core": ("booth",), "act_scale": ("pow2",)},
     {"weight": ("int4", "int8", "e2m1"), "act": ("int8", "fp16"), "group": (64, 128), "core": ("booth",)},
     {"weight": ("int4", "uint4_min"), "act": ("int8", "fp16"), "group": (32,), "core": ("shift_add", "two_term")},
+    {"weight": ("int4", "uint4_min"), "act": ("int8",), "group": (32,), "core": ("shift_add",), "act_scale": ("pow2",)},
     {"weight": ("int4", "int8", "uint4_min"), "act": ("int8", "fp16"), "core": ("booth",), "stages": (2,)},
 )
 

@@ -42,9 +42,8 @@ def draw(
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_RC):
-        figure = Figure(figsize=(10, 7), layout="constrained")
+        figure = Figure(figsize=(11, 7), layout="constrained")
         axes = figure.add_subplot(title=title, xlabel=cost, ylabel=quality, xscale="log")
-        axes.margins(x=0.12, y=0.08)
         axes.grid(alpha=0.3)
         if not less:
             axes.invert_xaxis()
@@ -59,7 +58,7 @@ def draw(
             label="front",
         )
         _names(axes, best, points)
-        axes.legend(loc="lower right", ncols=2, fontsize=8)
+        figure.legend(loc="outside right upper", fontsize=8)
         figure.savefig(path, metadata=_NAMELESS[path.suffix])
 
 
@@ -80,14 +79,9 @@ def _scatter(axes: Any, points: Sequence[Point]) -> None:
 
 
 def _names(axes: Any, best: Sequence[Point], points: Sequence[Point]) -> None:
-    """Where the front is, nothing is above and to the left."""
+    """Numbers beside the points of the front, on alternate sides; their names in the legend."""
     among = [p.configuration for p in points]
-    for point in best:
-        axes.annotate(
-            label(point.configuration, among),
-            (point.cost, point.quality),
-            xytext=(-6, 4),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-        )
+    for i, point in enumerate(best, 1):
+        offset = {"xytext": (-8, 6), "ha": "right"} if i % 2 else {"xytext": (8, -12), "ha": "left"}
+        axes.annotate(str(i), (point.cost, point.quality), textcoords="offset points", fontsize=9, **offset)
+        axes.scatter([], [], marker=f"${i}$", color="black", label=label(point.configuration, among))
