@@ -46,6 +46,7 @@ bench: $(READY)
 	mkdir -p build
 	$(BIN)/python -m scripts.compare --json build/compare.json
 	$(BIN)/python -m scripts.iso_area build/compare.json
+	senbazuru synth mixpe --preset square --set weight=int4 core=booth --target asic --parts --per pe
 
 clean:
 	rm -rf build .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

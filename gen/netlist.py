@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,11 @@ from gen.liberty import Library
 from golden.spec import SpecError
 
 _MODULE = re.compile(r"^module (\w+) \(.*?^endmodule\n", re.MULTILINE | re.DOTALL)
+
+# as Yosys writes it
+_BARE = re.compile(r"^module (\w+)\s*\(.*?^endmodule\n", re.MULTILINE | re.DOTALL)
+
+_INSTANCE = re.compile(r"^  (\w+) (\w+) \($", re.MULTILINE)
 
 _SPECIFY = re.compile(r"^\s*specify\b.*?\bendspecify\b", re.MULTILINE | re.DOTALL)  # delays
 
@@ -70,6 +75,38 @@ def module_of(product: Product, block: str | None) -> str:
     if block not in kinds:
         raise SpecError(f"block must be one of {', '.join(kinds)}, not {block!r}")
     return f"{product.top}_{block}"
+
+
+def below(product: Product) -> dict[str, list[tuple[str, str]]]:
+    """Module and label of every instance inside each module of a product."""
+    return {name: _INSTANCE.findall(text) for name, text in modules(product.verilog).items()}
+
+
+def instances(product: Product, module: str) -> Iterator[str]:
+    """Hierarchical names, from the top, of every instance of a module."""
+    inside = below(product)
+
+    def walk(name: str, path: str) -> Iterator[str]:
+        for kind, label in inside.get(name, ()):
+            inner = f"{path}.{label}" if path else label
+            if kind == module:
+                yield inner
+            yield from walk(kind, inner)
+
+    return walk(product.top, "")
+
+
+def alone(product: Product, module: str) -> Product:
+    """The product with a module that has no blocks inside: their ports became ports of the module."""
+    text = modules(product.verilog)[module]
+    kinds = dict.fromkeys(kind for kind, _ in below(product)[module])
+    if not kinds:
+        return product
+    script = ["read_verilog design.v", f"hierarchy -top {module}", "proc"]
+    script += [f"expose -evert {' '.join(f't:{kind}' for kind in kinds)}", "write_verilog -noattr -simple-lhs alone.v"]
+    written = _yosys(script, {"design.v": product.verilog}, None, ["alone.v"])["alone.v"]
+    bare = next(m[0] for m in _BARE.finditer(written) if m[1] == module)
+    return replace(product, verilog=product.verilog.replace(text, bare.replace(f"{module}(", f"{module} (", 1)))
 
 
 def put_back(product: Product, netlist: Netlist, models: str) -> Product:
@@ -176,9 +213,6 @@ def _netlist(
     design = json.loads(made["netlist.json"])["modules"][module]
     verilog = next(m[0] for m in _BARE.finditer(made["netlist.v"]) if m[1] == module)
     return Netlist(module, verilog, design, recipe, max(map(float, delays), default=0.0) / 1000)
-
-
-_BARE = re.compile(r"^module (\w+)\s*\(.*?^endmodule\n", re.MULTILINE | re.DOTALL)
 
 
 def _yosys(

@@ -64,6 +64,10 @@ class Synthesis:
     netlist: Netlist
 
 
+def _nothing(line: str) -> None:
+    """Says nothing; a function with a name, so that options can go to another process."""
+
+
 @dataclass(frozen=True)
 class Options:
     """``library``: a Liberty file, else :func:`gen.toolchain.liberty`. ``frequency`` in MHz is what nextpnr aims at,
@@ -74,7 +78,7 @@ class Options:
     frequency: int = FREQUENCY
     seeds: int = SEEDS
     dsp: bool = False
-    say: Callable[[str], None] = lambda line: None
+    say: Callable[[str], None] = _nothing
 
     def __post_init__(self) -> None:
         for name, low in (("frequency", 1), ("seeds", 0)):

@@ -87,16 +87,19 @@ class Spec:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         """Build from a mapping whose values may be strings (command line) or typed (TOML)."""
+        return cls(**{name: cls.parse(name, value) for name, value in values.items()})
+
+    @classmethod
+    def parse(cls, name: str, value: Any) -> Any:
+        """One field's value from text or as it is; :class:`SpecError` where the field alone forbids it."""
         fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        hints = typing.get_type_hints(cls)
-        typed = {}
-        for name, value in values.items():
-            if name not in fields:
-                near = difflib.get_close_matches(name, fields, n=1)
-                hint = f", did you mean {near[0]}?" if near else ""
-                raise SpecError(f"{name!r} is not a parameter; it must be one of {', '.join(fields)}{hint}")
-            typed[name] = _parse(name, value, _plain_type(hints[name]))
-        return cls(**typed)
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            raise SpecError(f"{name!r} is not a parameter; it must be one of {', '.join(fields)}{hint}")
+        typed = _parse(name, value, _plain_type(typing.get_type_hints(cls)[name]))
+        _check_field(fields[name], typed)
+        return typed
 
     @classmethod
     def from_toml(cls, text: str) -> Self:

@@ -12,13 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gen import liberty, toolchain
-from gen.export import export
+from gen import toolchain
 from gen.registry import unit
-from gen.synth import Options, synthesise
+from gen.synth import Options
 from golden.spec import SpecError
-from tb.energy import measure
-from tb.units import REAL
+from scripts.figures import measured
 
 
 @dataclass(frozen=True)
@@ -89,12 +87,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         designs = chosen(args.only)
         options = Options(say=_say)
-        library = options.cells()
+        options.cells()
         toolchain.nextpnr_ecp5()
         with ThreadPoolExecutor(2) as pool:
-            rows = dict(
-                zip([d.name for d in designs], pool.map(lambda d: row(d, options, library), designs), strict=True)
-            )
+            rows = dict(zip([d.name for d in designs], pool.map(lambda d: row(d, options), designs), strict=True))
     except SpecError as e:
         print(e, file=sys.stderr)
         return 2
@@ -114,21 +110,14 @@ def chosen(names: Sequence[str] | None) -> list[Design]:
     return [known[name] for name in names] if names else DESIGNS
 
 
-def row(design: Design, options: Options, library: liberty.Library) -> dict[str, float]:
+def row(design: Design, options: Options) -> dict[str, float]:
     """The figures of a design; what a tool or the unit does not give is absent."""
     spec = unit(design.unit).configure(layers=[design.configuration])
-    product = export(spec)
     options = replace(options, dsp=design.dsp)
-    fabric, ecp5, asic = (synthesise(product, target, design.block, options) for target in ("lut6", "ecp5", "asic"))
-    figures = {"LUT6": fabric.report.figures["luts"], "FF": fabric.report.figures["ffs"]}
-    figures |= {"LUT4": ecp5.report.figures["luts"], "Fmax": ecp5.report.figures["fmax_mhz"]}
-    if design.dsp:
-        figures["DSP"] = ecp5.report.figures["dsps"]
-    figures["area"] = asic.report.figures["area"] / design.products
-    if "delay_ns" in asic.report.figures:
-        figures["delay"] = asic.report.figures["delay_ns"]
-    if design.unit in REAL:
-        figures["energy"] = measure(spec, product, asic.netlist, library).total
+    figures: dict[str, float] = {}
+    for target in ("lut6", "ecp5", "asic"):
+        figures |= measured(spec, design.block, target, options, design.products)
+    if "energy" in figures:
         # area x power, both at one product a cycle of the same clock
         figures["area*energy"] = figures["area"] * figures["energy"]
     return figures

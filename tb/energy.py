@@ -15,7 +15,7 @@ the tables are read (see :func:`gen.liberty.read`).
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gen import netlist
@@ -27,7 +27,6 @@ from tb.cosim import compile
 from tb.transactions import case_of, check
 from tb.units import REAL
 
-_INSTANCE = re.compile(r"^  (\w+) (\w+) \($", re.MULTILINE)
 _HEADER_END = re.compile(r"\n\);\n")
 
 
@@ -64,7 +63,7 @@ def measure(spec: UnitSpec, product: Product, made: Netlist, library: Library) -
     if spec.unit not in REAL:
         raise SpecError(f"energy must be measured on a unit with real data, one of {', '.join(REAL)}, not {spec.unit}")
     job, products = REAL[spec.unit](spec)
-    paths = list(instances(product, made.module))
+    paths = list(netlist.instances(product, made.module))
     if not paths:
         raise SpecError(f"energy must be measured of a block inside the product, not of {made.module}")
     counted = counting(product, made, netlist.asic_models(library), paths)
@@ -111,20 +110,6 @@ def counting(product: Product, made: Netlist, models: str, paths: list[str]) -> 
         netlist.put_back(replace(product, verilog=product.verilog.replace(top, opened)), counted, models),
         manifest=product.manifest | {"status": status},
     )
-
-
-def instances(product: Product, module: str) -> Iterator[str]:
-    """Hierarchical names, from the top, of every instance of a module."""
-    below = {name: _INSTANCE.findall(text) for name, text in netlist.modules(product.verilog).items()}
-
-    def walk(name: str, path: str) -> Iterator[str]:
-        for kind, label in below.get(name, ()):
-            inner = f"{path}.{label}" if path else label
-            if kind == module:
-                yield inner
-            yield from walk(kind, inner)
-
-    return walk(product.top, "")
 
 
 # Half a cycle after the clock edge everything has settled, with either order of flip-flops and counters.

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gen import liberty, netlist, toolchain
+from gen import liberty, netlist, parts, toolchain
 from gen.export import export
 from gen.netlist import Netlist
-from gen.synth import Options, Report, delay, synthesise
+from gen.synth import Options, Report, Synthesis, delay, synthesise
 from golden.mixpe.formats import WEIGHTS
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
@@ -153,6 +153,16 @@ def test_what_is_no_library_is_told_in_one_sentence(text: str, reason: str, file
             "--target ecp5 --block pe --energy",
             "energy must be measured of a block with target asic, give --block and --target asic",
         ),
+        (
+            "--target asic --block pe --energy --parts",
+            "energy must be measured of a whole block, leave --parts out",
+        ),
+        ("--target lut6 --per pe", "per must be left out without --parts, not 'pe'"),
+        ("--target lut6 --parts --per p", "block must be one of credit, pe, stream, stream_sums, not 'p'"),
+        (
+            "--target lut6 --parts --block credit --per pe",
+            "per must be a kind of block inside credit, not 'pe'",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,7 +275,7 @@ def test_real_data_is_in_the_formats(weight: str) -> None:
 
 def test_every_instance_is_found() -> None:
     product = export(MixPESpec(rows=1, cols=2))
-    paths = list(energy.instances(product, "mixpe_pe"))
+    paths = list(netlist.instances(product, "mixpe_pe"))
     assert len(set(paths)) == len(paths) == 2
 
 
@@ -287,6 +297,49 @@ def test_a_tiny_element_and_its_streams_in_ecp5_cells() -> None:
 def test_an_engine_in_cells(target: str, block: str | None, library: liberty.Library) -> None:
     spec = MixPESpec(rows=4, cols=4)
     run_bulk(spec, BENCHES["mixpe"](spec, 1), 1, product=gates(export(spec), block, target, library))
+
+
+def test_a_block_alone_has_nothing_inside(library: liberty.Library) -> None:
+    """Its flip-flops and those of what is inside it are all that there are."""
+    product = export(SPEC)
+    top = "mixpe_pe_stream"
+    inside = [top, *(kind for kind, _ in netlist.below(product)[top])]
+    counted = {}
+    for module in inside:
+        bare = netlist.alone(product, module)
+        assert netlist.below(bare)[module] == []
+        counted[module] = netlist.asic(bare, module, library, "synth").cells["FF"]
+    assert all(counted.values())
+    assert netlist.alone(product, inside[1]) is product
+    assert sum(counted.values()) == netlist.asic(product, top, library, "synth").cells["FF"]
+
+
+def test_parts_are_counted_with_their_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 2 x 3 array in which every block has an area of one and two flip-flops."""
+    report = Report("", {}, "", "", {"area": 1.0, "ffs": 2.0, "delay_ns": 3.0}, {})
+    monkeypatch.setattr(parts, "synthesise", lambda *arguments: Synthesis(report, Netlist("", "", {}, "", 0)))
+    product = export(MixPESpec(rows=2, cols=3))
+    found = parts.parts(product, "asic")
+    by = {p.kind: p for p in found}
+    assert (found[0].kind, found[0].depth, found[0].instances) == ("mixpe", 0, 1)
+    assert (by["pe"].instances, by["row"].instances, by["pe"].depth) == (6, 2, by["row"].depth + 1)
+    assert by["pe"].total == by["pe"].below == {"area": 6.0, "ffs": 12.0}
+    assert by["row"].total == {"area": 2.0, "ffs": 4.0}
+    assert by["row"].below == {"area": 8.0, "ffs": 16.0}
+    assert found[0].below["area"] == sum(p.total["area"] for p in found)
+    lines = [line.split() for line in parts.table(found, "asic", "pe").splitlines()]
+    assert lines[0][-3:] == ["area", "per", "pe"]
+    assert lines[1][-1] == f"{found[0].below['area'] / 6:,.0f}"
+    assert [p.kind for p in parts.parts(product, "asic", "row")] == ["row", "pe"]
+
+
+def test_the_command_lists_parts(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "parts.json"
+    line = f"synth mixpe_pe --set group=4 --target asic --block credit --parts --liberty {file} --json {path}"
+    assert main(line.split()) == 0
+    assert [row.split()[0] for row in capsys.readouterr().out.splitlines()] == ["block", "credit"]
+    (told,) = json.loads(path.read_text())
+    assert (told["kind"], told["instances"]) == ("credit", 1)
 
 
 def test_the_command_writes_the_report(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,10 +5,12 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from gen.export import export
+from gen import netlist, parts
+from gen.export import Product, export
 from gen.synth import FREQUENCY, SEEDS, TARGETS, Options, synthesise
-from golden.spec import SpecError
+from golden.spec import SpecError, UnitSpec
 from scripts import configuration
 
 NAME = "synth"
@@ -29,15 +31,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", metavar="N", type=natural, default=SEEDS, help="nextpnr runs, median (default: 3)")
     parser.add_argument("--dsp", action="store_true", help="allow DSP blocks on ecp5")
     parser.add_argument("--energy", action="store_true", help="play real data through the block's gates (target asic)")
+    parser.add_argument("--parts", action="store_true", help="every kind of block alone, times its instances")
+    parser.add_argument("--per", metavar="KIND", help="with --parts: also divided by the number of these blocks")
     parser.add_argument("--json", metavar="FILE", help="write the report there too")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.energy and (args.target != "asic" or not args.block):
         raise SpecError("energy must be measured of a block with target asic, give --block and --target asic")
+    if args.energy and args.parts:
+        raise SpecError("energy must be measured of a whole block, leave --parts out")
+    if args.per and not args.parts:
+        raise SpecError(f"per must be left out without --parts, not {args.per!r}")
     spec = configuration.configured(args)
     product = export(spec)
     options = Options(args.liberty, args.freq, args.seeds, args.dsp, _say)
+    return _parts(args, product, options) if args.parts else _whole(args, spec, product, options)
+
+
+def _parts(args: argparse.Namespace, product: Product, options: Options) -> int:
+    top = netlist.module_of(product, args.block)
+    if args.per and netlist.module_of(product, args.per) not in parts.kinds(product, top):
+        raise SpecError(f"per must be a kind of block inside {args.block}, not {args.per!r}")
+    found = parts.parts(product, args.target, args.block, options)
+    print(parts.table(found, args.target, args.per))
+    _write(args, [asdict(part) for part in found])
+    return 0
+
+
+def _whole(args: argparse.Namespace, spec: UnitSpec, product: Product, options: Options) -> int:
     made = synthesise(product, args.target, args.block, options)
     result = asdict(made.report)
     print(made.report.table())
@@ -54,9 +76,13 @@ def run(args: argparse.Namespace) -> int:
             return 1
         print(energy.table())
         result["energy"] = asdict(energy)
+    _write(args, result)
+    return 0
+
+
+def _write(args: argparse.Namespace, result: Any) -> None:
     if args.json:
         Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
-    return 0
 
 
 def _say(line: str) -> None:
