@@ -30,7 +30,8 @@ FIGURES = {
 
 def measured(spec: UnitSpec, block: str | None, target: str, options: Options, products: int = 1) -> dict[str, float]:
     """All :data:`FIGURES` of a target for one kind of block (``None``: the whole product) that makes that many
-    ``products`` a cycle; area is per product and cycle; ``DSP`` too where the options allow DSP blocks. What a tool or the unit does not give is absent.
+    ``products`` a cycle; area is per product and cycle; ``DSP`` too where the options allow DSP blocks. What a tool or
+    the unit does not give is absent.
 
     Raises as :func:`gen.synth.synthesise` and :func:`tb.energy.measure`.
     """
