@@ -262,8 +262,8 @@ def test_refused_combinations_are_counted_once() -> None:
     found, refused = STUDY.points({**chosen, "group": [32, 64], "stages": [1]})
     specs: list[Any] = found
     assert [(s.weight, s.group) for s in specs] == [("uint4_min", 32)]
-    assert sorted(refused) == [("int8", "int8", group, None, "token", "two_term", 1) for group in (32, 64)] + [
-        ("uint4_min", "int8", 64, None, "token", "two_term", 1)
+    assert sorted(refused) == [("int8", "int8", None, group, None, "token", "two_term", 1) for group in (32, 64)] + [
+        ("uint4_min", "int8", None, 64, None, "token", "two_term", 1)
     ]
     assert refused["uint4_min", "int8", 64, None, "token", "two_term", 1] == (
         "group must be 32, as the weights are stored, not 64"

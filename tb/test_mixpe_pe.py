@@ -57,7 +57,10 @@ def test_all_int4_times_all_fp16(core: str) -> None:
         assert (rtl(job) == spec.compute(job)).all()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=_id)
+# ``test_mixpe_pe_matrix`` has all formats in one build; here each has the whole bench, resets and lone streams
+@pytest.mark.parametrize(
+    "spec", [pytest.param(s, marks=() if i % 9 == 0 else pytest.mark.slow, id=_id(s)) for i, s in enumerate(SPECS)]
+)
 def test_bulk(spec: PESpec) -> None:
     run_bulk(spec, BENCHES["mixpe_pe"](spec, 1), 1)
 

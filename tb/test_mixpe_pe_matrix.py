@@ -157,6 +157,19 @@ def test_all_elements(verilog: Product) -> None:
     run_bulk(SPEC, cases, 1, product=verilog)
 
 
+@pytest.mark.parametrize("part", range(4))
+def test_every_product(verilog: Product, part: int) -> None:
+    """Each a group of its own: all codes of up to 8 bits, activations by weights, beside random wider ones."""
+    job = _random(part, [1] * (1 << 14))
+    upper, lower = np.divmod(np.arange(part << 14, part + 1 << 14), 256)
+    for f in OPERANDS.values():
+        if f.bits <= 8:
+            job.x[f.name][:] = f.codes[0] + upper % (1 << f.bits)
+    for w in WEIGHTS.values():
+        job.w[w.name][:, 0] = w.low + lower % (w.high - w.low + 1)
+    assert np.array_equal(compile(SPEC, product=verilog)(job), SPEC.compute(job))
+
+
 def _index(**wanted: object) -> int:
     """The first element with these values."""
     return next(i for i, e in enumerate(ELEMENTS) if all(getattr(e, k) == v for k, v in wanted.items()))

@@ -70,4 +70,5 @@ STUDY = Study(
     check=refuse,
     quality=Quality("SQNR", "dB", ("weight", "act", "align", "group", "scale", "act_scale"), accuracy, ("golden",)),
     element=element,
+    dependent={"align": "act"},
 )

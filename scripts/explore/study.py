@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gen.registry import unit
@@ -43,6 +43,8 @@ class Study:
     check: Callable[[Any], None]
     quality: Quality
     element: Callable[[Any], tuple[UnitSpec, str | None]]
+    dependent: Mapping[str, str] = field(default_factory=dict)
+    """Axes that mean something only for some values of another, which is chosen without them: then they are derived."""
 
     def values(self, axis: str, text: str) -> list[Any]:
         """The values of an axis from a list with commas; :class:`SpecError` for one that the field forbids."""
@@ -54,7 +56,8 @@ class Study:
         found: dict[UnitSpec, None] = {}
         refused: dict[tuple[Any, ...], str] = {}
         for grid in self.grids:
-            axes = {**grid, **chosen}
+            own = {a: values for a, values in grid.items() if self.dependent.get(a) not in chosen}
+            axes = {**own, **chosen}
             for values in itertools.product(*axes.values()):
                 configuration = dict(zip(axes, values, strict=True))
                 try:
