@@ -144,7 +144,19 @@ def test_a_real_sweep_of_two_points_is_kept(capsys: Capture, monkeypatch: pytest
     assert "SQNR: 2 to measure, 0 of them kept from before" in first.err
     assert "lut6 figures: 2 to measure, 0 of them kept from before" in first.err
     head, *rows, last = first.out.splitlines()
-    assert head.split() == ["weight", "act", "group", "scale", "act_scale", "core", "stages", "SQNR", "LUT6", "FF"]
+    assert head.split() == [
+        "weight",
+        "act",
+        "align",
+        "group",
+        "scale",
+        "act_scale",
+        "core",
+        "stages",
+        "SQNR",
+        "LUT6",
+        "FF",
+    ]
     assert rows[0].split()[:7] == ["int2", "int4", "256", "fp16", "token", "shift_add", "1"]
     assert last == f"{len(rows)} of 2 points on the front; 0 combinations refused"
 
@@ -265,7 +277,7 @@ def test_refused_combinations_are_counted_once() -> None:
     assert sorted(refused) == [("int8", "int8", None, group, None, "token", "two_term", 1) for group in (32, 64)] + [
         ("uint4_min", "int8", None, 64, None, "token", "two_term", 1)
     ]
-    assert refused["uint4_min", "int8", 64, None, "token", "two_term", 1] == (
+    assert refused["uint4_min", "int8", None, 64, None, "token", "two_term", 1] == (
         "group must be 32, as the weights are stored, not 64"
     )
 

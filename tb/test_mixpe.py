@@ -9,12 +9,14 @@ import pytest
 from gen.export import Product, export
 from gen.registry import unit
 from golden import fixture, q4_1
+from golden.mixpe.formats import ALIGNED
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.layer import gemm
 from tb import mixpe
 from tb.cosim import compile
 from tb.faults import broken
 from tb.runner import run_bulk, run_cocotb
+from tb.test_mixpe_stationary import SMALL as STATIONARY
 from tb.transactions import CheckFailed, case_of
 from tb.units import BENCHES
 
@@ -88,7 +90,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "out": "fp16",
         "stages": 3,
     },
-    "no-scales": {"rows": 2, "cols": 2, "k_max": 64, "weight": "uint2_zero", "act_scale": "none", "stages": 2},
+    "no-scales": {
+        "rows": 2,
+        "cols": 2,
+        "k_max": 64,
+        "act": "bf16_aligned",
+        "weight": "uint2_zero",
+        "act_scale": "none",
+        "stages": 2,
+    },
     "uint3": {"rows": 1, "cols": 4, "k_max": 64, "weight": "uint3_zero", "act": "int16", "scale": "e4m3"},
     "bf16-aligned": {"rows": 2, "cols": 3, "k_max": 64, "act": "bf16_aligned", "align": 12, "weight": "int4"},
     "fp16-aligned-exact": {
@@ -129,6 +139,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "rows": 2,
         "cols": 2,
         "k_max": 64,
+        "act": "fp16_aligned",
+        "align": 20,
+        "act_scale": "token",
         "weight": "int4",
         "out": "int8_sym",
         "rounding": "half_up",
@@ -147,6 +160,15 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "long-groups": {"rows": 2, "cols": 4, "group": 256, "k_max": 600, "act_scale": "pow2", "weight": "uint4_min"},
 }
+
+
+def test_every_value_is_somewhere() -> None:
+    """Of every field with choices, here or with stationary weights."""
+    specs = [MixPESpec(**values) for values in SMALL.values()]
+    specs += [MixPESpec(dataflow="weight_stationary", **values) for values in STATIONARY.values()]
+    for field in MixPESpec.parameters():
+        assert set(field["choices"] or ()) <= {getattr(spec, field["name"]) for spec in specs}, field["name"]
+    assert {spec.align for spec in specs} == {0, *ALIGNED}
 
 
 @pytest.mark.parametrize("name", SMALL)
