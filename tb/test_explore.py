@@ -157,7 +157,7 @@ def test_a_real_sweep_of_two_points_is_kept(capsys: Capture, monkeypatch: pytest
         "LUT6",
         "FF",
     ]
-    assert rows[0].split()[:7] == ["int2", "int4", "256", "fp16", "token", "shift_add", "1"]
+    assert rows[0].split()[:8] == ["int2", "int4", "0", "256", "fp16", "token", "shift_add", "1"]
     assert last == f"{len(rows)} of 2 points on the front; 0 combinations refused"
 
     told = json.loads((tmp_path / "build/explore/points.json").read_text())
