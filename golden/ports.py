@@ -114,7 +114,7 @@ class StreamPort:
         for f in self.fields:
             weights = np.int64(1) << np.arange(f.width, dtype=np.int64)
             if f.signed:
-                weights[-1] = -weights[-1]
+                weights[-1] = np.int64(-1) << np.int64(f.width - 1)
             out[f.name] = lanes[:, :, at : at + f.width].astype(np.int64) @ weights
             at += f.width
         return out

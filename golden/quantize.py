@@ -71,8 +71,8 @@ def quantise_weights(w: NDArray[np.floating[Any]], weight: str, group: int, scal
 
     and ``code = clip(round(W / scale) + zero)``. The scale is rounded to its format *before* it is used, so a code may
     clip by the rounding of the scale. Scales of uint8 are multiples, 1 to 255, of
-    ``channel = fp32(largest scale of the column / 255)``. A group whose scale rounds to zero (all zero or tiny,
-    scale below 2^-25) has ``code = zero = 0, scale = 1``.
+    ``channel = fp32(largest scale of the column / 255)``, rounded up. A group whose scale rounds to zero (all zero or
+    tiny, scale below 2^-25) has ``code = zero = 0, scale = 1``.
 
     Error   ``|W - scale*(code - zero)| <= scale/2 + c*e``, where ``e <= max(scale * 2^-11, 2^-25)`` is the rounding
             error of an fp16 scale and ``c`` the number of codes - 1 (unsigned) or the larger of ``-low`` and ``high``
@@ -93,8 +93,10 @@ def quantise_weights(w: NDArray[np.floating[Any]], weight: str, group: int, scal
     scale_fmt = FLOATS[scale]
     if scale_fmt.integer:
         channel = (ideal.max(axis=0) / scale_fmt.largest).astype(np.float32)
+        if not np.isfinite(channel).all():
+            raise SpecError(f"weights must have scales that FP32 holds, not {ideal.max():g}")
         channel[channel == 0] = 1
-        factors = np.rint(ideal / channel).clip(1, scale_fmt.largest).astype(np.uint8)
+        factors = np.ceil(ideal / channel).clip(1, scale_fmt.largest).astype(np.uint8)
         zero, codes = _codes(w, factors * channel.astype(np.float64), bottom, lengths, fmt)
         return Weights(codes, factors, zero, channel)
     scales = scale_fmt.rounded(ideal)

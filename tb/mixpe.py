@@ -47,11 +47,14 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
         cases.append(case_of(spec, "special-activations", jobs, seed=seed))
     for port in spec.ports:
         cases.append(case_of(spec, f"slow-{port.name}", some, seed=seed, stall={port.name: 224}))
+    short = [random_job(spec, rng, 1, 1, c) for _ in range(12)]
+    sources = [port.name for port in spec.ports if port.direction == "in"]
+    cases += [case_of(spec, f"short-{name}", short, seed=seed, stall={name: 224}) for name in sources]
+    longest = random_job(spec, rng, r, lengths[-1], c)
+    cases.append(case_of(spec, "short-then-long", [*short, *short, longest, longest], seed=seed))
     cases += _resets(spec, some, seed)
     if isinstance(spec, WeightStationary):
         cases += cases_of(spec, "few-tokens", list(_few_tokens(spec, rng)), seed=seed)
-        short = [random_job(spec, rng, 1, 1, c) for _ in range(12)]
-        cases += [case_of(spec, f"short-{s}", short, seed=seed, stall={s: 224}) for s in ("act", "wgt", "par")]
         cases += _malformed_passes(spec, rng, seed)
     else:
         cases += _malformed(spec, rng, seed)
@@ -311,13 +314,18 @@ def _resets(spec: MixPESpec, jobs: list[Gemm], seed: int) -> Iterator[Case]:
     """A reset in the middle of everything, then a clean job."""
     end = spec.cycles(*jobs)
     step = dataclasses.replace(jobs[0], **_first_step(jobs[0]))
+    long = max(jobs, key=lambda job: job.shape[1])
     beats = (spec.passes if isinstance(spec, WeightStationary) else spec.timing).beats
     # its words arrive in the queues just before
     drained = spec.cycles(jobs[0]) if isinstance(spec, WeightStationary) else jobs[0].shape[1] + spec.latency
     times = {0, 1, 3, spec.length, drained - 4, drained - 3, drained, end // 2, end - beats}
     for at in sorted(t for t in times if t <= end - beats):
-        yield case_of(spec, f"reset-in-cycle-{at}", jobs, seed=seed, stall={"o": 64}, reset_at=at)
-        yield case_of(spec, f"after-reset-in-cycle-{at}", [step, jobs[0]], seed=seed)
+        for order, after in (
+            ("short", [step, long]),
+            ("long", [long, step]),
+        ):  # a tile's end clears what a reset should
+            yield case_of(spec, f"reset-in-cycle-{at}-{order}", jobs, seed=seed, stall={"o": 64}, reset_at=at)
+            yield case_of(spec, f"after-reset-in-cycle-{at}-{order}", after, seed=seed)
 
 
 def _first_step(job: Gemm) -> dict[str, Any]:
@@ -348,7 +356,7 @@ def _malformed(spec: MixPESpec, rng: np.random.Generator, seed: int) -> Iterator
             yield dataclasses.replace(good, name=name, inputs=beats, status={"sts_error": 1}, judged=judged)
     if spec.k_max <= 256:
         job = random_job(spec, rng, spec.rows, spec.k_max, spec.cols)
-        case = case_of(spec, "too-long", [job, random_job(spec, rng, spec.rows, 2, spec.cols)], seed=seed)
+        case = case_of(spec, "too-long", [job, random_job(spec, rng, spec.rows, 1, spec.cols)], seed=seed)
         long = {s: _repeat_first(b) if s in ("act", "wgt") else b for s, b in case.inputs.items()}
         if spec.group and spec.k_max % spec.group == 0:  # the extra step starts a group
             streams = ("par", "scl") if spec.act_scale == "pow2" else ("par",)
@@ -380,6 +388,10 @@ def _malformed_passes(spec: WeightStationary, rng: np.random.Generator, seed: in
         streams = ("act", "scl") if spec.act_scale == "pow2" and spec.group_passes == 1 else ("act",)
         inputs = {**good.inputs, **{s: _repeat_at(good.inputs[s], tokens - 1) for s in streams}}
         yield dataclasses.replace(good, name="a-token-too-many", inputs=inputs, status={"sts_error": 1}, cycles=None)
+    if long > r:
+        again = {**good.inputs, "act": _repeat_at(good.inputs["act"], 2 * tokens - 1)}
+        name = "a-token-more-in-a-later-pass"
+        yield dataclasses.replace(good, name=name, inputs=again, status={"sts_error": 1}, judged=False, cycles=None)
     if r > 1:
         last = good.inputs["wgt"].last.copy()
         last[0] = True

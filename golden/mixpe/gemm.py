@@ -46,7 +46,8 @@ class MixPESpec(UnitSpec):
                 ``accumulate=fp32``: A and S to FP32, then every product and sum rounded to FP32, groups ascending,
                 ``acc = acc + (scale*A + min*S)`` from +0. Always to nearest even, subnormals included. Powers of two
                 are exact factors of A and S and replace the token's scale.
-                Results of another format are rounded once more, from FP32; ``int32`` and ``int64`` are the exact sums.
+                Results of another format are rounded once more, from FP32; ``int32`` and ``int64`` are the exact sums,
+                of e2m1 in halves.
                 NaN and infinity follow IEEE 754; every NaN leaves as 0x7FC00000 (0x7E00, 0x7FC0). With zero points or
                 minima a NaN or infinite activation makes the row NaN.
     Dataflow    what follows is ``output_stationary``; the other is :class:`golden.mixpe.stationary.WeightStationary`.
@@ -155,7 +156,7 @@ class MixPESpec(UnitSpec):
                 f"group must be shorter for {self.weight}, {self.act} and accumulate {self.accumulate}, "
                 f"not {self.length} steps: their sum would have {self.corrected_width + factor} bits, the most are 63"
             )
-        if self.cols % columns(self.core):
+        if self.cols % self.pe.columns:  # the element refuses what no element can do
             raise SpecError(f"cols must be even for core {self.core}, not {self.cols}")
         self._check_array()
 

@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from golden import q4_1, quantize
 from golden.mixpe import model
-from golden.mixpe.formats import ACT_FLOATS, IntegerOutput
+from golden.mixpe.formats import ACT_FLOATS, OUTPUTS
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.job import Gemm
 from golden.spec import SpecError
+
+EIGHT_BITS = (OUTPUTS["int8"], OUTPUTS["int8_sym"])
 
 
 class RealGemm(NamedTuple):
@@ -55,7 +57,9 @@ def real_gemm(spec: MixPESpec, x: NDArray[np.floating[Any]], matrix: q4_1.Matrix
     x_codes, x_scale = _activations(spec, x)
     tokens: Any = tensor if x_scale is None else x_scale.astype(np.float64) * tensor
     factor = np.ones((1, 1))
-    if isinstance(spec.out_format, IntegerOutput) and not spec.raw:
+    if spec.act_scale == "pow2" and (tensor != 1 or spec.out_format in EIGHT_BITS):
+        raise SpecError(f"act_scale must be token for real layers with {_scaled(spec)}, not pow2")
+    if spec.out_format in EIGHT_BITS:
         most = np.abs(x @ q4_1.dequantise(*matrix).T).max(axis=1).astype(np.float64)
         factor = np.where(most > 0, most / 127, 1)[:, None]
         tokens = tokens / factor[:, 0]
@@ -65,8 +69,6 @@ def real_gemm(spec: MixPESpec, x: NDArray[np.floating[Any]], matrix: q4_1.Matrix
         x_scale = None
     elif spec.act_scale == "token":
         x_scale = tokens.astype(np.float32)
-    elif np.any(factor != 1) or tensor != 1:
-        raise SpecError(f"act_scale must be token for real layers with {_scaled(spec)}, not pow2")
     if spec.raw:
         factor = np.reshape(tokens, (-1, 1)) * (1 if channel is None else channel.astype(np.float64))
         channel = None
@@ -77,7 +79,7 @@ def real_gemm(spec: MixPESpec, x: NDArray[np.floating[Any]], matrix: q4_1.Matrix
 
 def _scaled(spec: MixPESpec) -> str:
     """What of the formats needs scales per token."""
-    if isinstance(spec.out_format, IntegerOutput):
+    if spec.out_format in EIGHT_BITS:
         return f"out {spec.out}"
     return f"scale {spec.scale}" if spec.weight_format.magnitudes else f"act {spec.act}"
 
@@ -94,7 +96,9 @@ def _activations(spec: MixPESpec, x: NDArray[np.floating[Any]]) -> tuple[NDArray
         if spec.act_scale == "none":
             return quantize.float_codes(x, name), None
         most = np.abs(x).max(axis=1).astype(np.float64)
-        scale = np.where(most > 0, most / ACT_FLOATS[name].largest, 1).astype(np.float32)
+        # to the largest number; of a format with FP32's exponents to 1, or sums would overflow
+        top = ACT_FLOATS[name].largest if ACT_FLOATS[name].exact else 1.0
+        scale = np.where(most > 0, most / top, 1).astype(np.float32)
         return quantize.float_codes(x / scale.astype(np.float64)[:, None], name), scale
     if spec.act_scale == "pow2":
         grouped = quantize.quantise_tokens_pow2(x, spec.group, spec.act)

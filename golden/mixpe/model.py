@@ -35,8 +35,10 @@ def compute(spec: "MixPESpec", job: Gemm) -> NDArray[Any]:
 
 
 def reference(spec: "MixPESpec", job: Gemm) -> F64:
-    """The same product in float64 from dequantised operands, before it is made an integer."""
-    return _scaled(spec, job, _real_activations(spec, job) @ _real_weights(spec, job))
+    """The same product in float64 from dequantised operands, before it is rounded to an integer; of raw sums in their
+    unit."""
+    y = _scaled(spec, job, _real_activations(spec, job) @ _real_weights(spec, job))
+    return np.ldexp(y, -spec.grid_exponent) if spec.raw else y
 
 
 def budget(spec: "MixPESpec", job: Gemm) -> F64:

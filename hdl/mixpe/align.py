@@ -29,7 +29,8 @@ class Aligner(wiring.Component):
     feeder, by count and with a tile; a tile that is too long in groups of ``k_max``, so that the memory is enough.
 
     Latency     ``spec.timing.align`` cycles from a group's last beat at ``i`` to its first at ``o``.
-    Throughput  one beat per cycle; the memory holds a group and a little more, so that groups follow without a gap.
+    Throughput  one beat per cycle; the memory holds a group and a little more, and exponents for as many groups as fit
+                (of one step each), so that groups follow without a gap.
 
     Members
     -------
@@ -49,7 +50,7 @@ class Aligner(wiring.Component):
         group_end = named(m, last | self._group_full(m), "group_end")
         codes = self.i.payload.data.as_value()
         m.submodules.activations = activations = Shared(BlockFIFO, len(codes) + 2, spec.length + SLACK)
-        m.submodules.exponents = exponents = Shared(BlockFIFO, spec.rows * spec.exponent_bits, SLACK)
+        m.submodules.exponents = exponents = Shared(BlockFIFO, spec.rows * spec.exponent_bits, spec.length + SLACK)
         taken = Signal()
         m.d.comb += [
             taken.eq(self.i.valid & self.i.ready),
