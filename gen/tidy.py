@@ -18,6 +18,7 @@ _INSTANCE = re.compile(rf"^  ({_ID})\s*({_ID})\s*\(\n((?:    \..*\n)*)  \);\n", 
 _CONNECTION = re.compile(rf"^    \.({_ID})\s*\(", re.MULTILINE)
 _NET = re.compile(r"^(    \.\w+)\((\w+)\)", re.MULTILINE)
 _WIRE = re.compile(r"^  wire ((?:\[\d+:0\] )?)(\w+);\n", re.MULTILINE)
+_FUNCTION = re.compile(r"^  function (?:\[\d+:0\] )?(_\d+);", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"^ *\(\* init = .* \*\)\n", re.MULTILINE)
 
 
@@ -72,6 +73,8 @@ def _module(modules: Names, scopes: Mapping[str, Names], order: Sequence[str] | 
         return f"  {modules[m[1]]} {scope[m[2]]} (\n{connections}  );\n"
 
     body = _tidy_wires(scope.apply(_INSTANCE.sub(instance, _ATTRIBUTE.sub("", body))))
+    for function in _FUNCTION.findall(body):  # or it would hide the wire of that name in a module above
+        body = re.sub(rf"\b{function}\b", f"mux{function}", body)
     ports = {m[3]: m for m in _PORT.finditer(body)}
     if order is not None:
         order = [p if p in ports else scope[f"\\{p} "] for p in order]

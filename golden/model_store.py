@@ -63,13 +63,14 @@ def find(model: str) -> Path:
 
 
 def _checked_file(model: str) -> Path:
+    rule = f"model must be fixture, full or the path of a GGUF file, not {model!r}"
     try:
         with open(model, "rb") as f:
             magic = f.read(4)
     except OSError as e:
-        raise SpecError(f"model must be full or the path of a GGUF file, not {model!r}: {e.strerror}") from None
+        raise SpecError(f"{rule}: {e.strerror}") from None
     if magic != b"GGUF":
-        raise SpecError(f"model must be full or the path of a GGUF file, not {model!r}: it does not begin with GGUF")
+        raise SpecError(f"{rule}: it does not begin with GGUF")
     return Path(model)
 
 

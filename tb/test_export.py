@@ -90,6 +90,13 @@ def test_the_largest_array_is_small_and_clean(tmp_path: Path) -> None:
     assert lint(tmp_path, f"{made.top}.vlt", f"{made.top}.v") == ""
 
 
+def test_lint_is_clean_where_a_row_has_more_wires_than_its_elements_have_multiplexers(tmp_path: Path) -> None:
+    """Functions of one module must not hide wires of the module above."""
+    made = export(unit("mixpe").configure(layers=[{"core": "two_term", "rows": 2}]))
+    made.write(tmp_path)
+    assert lint(tmp_path, f"{made.top}.vlt", f"{made.top}.v") == ""
+
+
 def test_lint_complains_without_the_waivers(tmp_path: Path) -> None:
     product("mixpe_pe", "tiny").write(tmp_path)
     assert "%Warning-PROCASSINIT" in lint(tmp_path, "mixpe_pe.v")

@@ -99,7 +99,7 @@ def test_a_path_is_taken_as_it_is_and_bad_ones_are_refused(tmp_path: Path) -> No
     good.write_bytes(CONTENT)
     bad.write_bytes(b"PK")
     assert model_store.find(str(good)) == good
-    rule = "model must be full or the path of a GGUF file, not"
+    rule = "model must be fixture, full or the path of a GGUF file, not"
     assert refusal(str(bad)) == f"{rule} '{bad}': it does not begin with GGUF"
     assert refusal("nosuch.gguf") == f"{rule} 'nosuch.gguf': No such file or directory"
     assert refusal(str(tmp_path)) == f"{rule} '{tmp_path}': Is a directory"
@@ -108,6 +108,6 @@ def test_a_path_is_taken_as_it_is_and_bad_ones_are_refused(tmp_path: Path) -> No
 def test_the_scripts_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out.npz"
     assert make_fixture.main(["--model", "nosuch.gguf", "-o", str(output)]) == 2
-    rule = "model must be full or the path of a GGUF file, not 'nosuch.gguf': No such file or directory\n"
+    rule = "model must be fixture, full or the path of a GGUF file, not 'nosuch.gguf': No such file or directory\n"
     assert capsys.readouterr() == ("", rule)
     assert not output.exists()

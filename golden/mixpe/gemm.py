@@ -81,7 +81,7 @@ class MixPESpec(UnitSpec):
     scale: str = param("fp16", "format of weight scales and minima", choices=tuple(FLOATS))
     accumulate: str | None = param(
         None,
-        "sum over groups: exact (derived for integer activations and scales fp16, e4m3) or fp32",
+        "sum over groups: exact (derived for integer activations and scales fp16, e4m3, uint8) or fp32",
         choices=("exact", "fp32"),
     )
     act_scale: str | None = param(
@@ -89,7 +89,7 @@ class MixPESpec(UnitSpec):
         "activation scale: FP32 per token (derived for integers), power of two per token and group, none (for floats)",
         choices=("token", "pow2", "none"),
     )
-    align: int | None = param(None, "bits of an aligned activation; derived: 16, 0 for others", low=0, high=24)
+    align: int | None = param(None, "bits of aligned activations: 8, 12, 16, 20, 24; derived: 16, or 0", low=0, high=24)
     out: str = param("fp32", "format of the results; int32, int64: the sums of integers", choices=tuple(OUTPUTS))
     rounding: str = param("half_even", "where ties go in results of int8 and int8_sym", choices=ROUNDINGS)
     core: str = param("shift_add", "product core", choices=CORES)

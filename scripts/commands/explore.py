@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if not specs:
         raise SpecError(f"sweep must have a valid point, not only refused ones: {next(iter(refused.values()))}")
     store = sweep.Store(args.output / "measured")
-    store.folder.mkdir(parents=True, exist_ok=True)
     with sweep.cluster(args.dask) if args.dask else sweep.local(_jobs(args.jobs)) as executor:
+        store.folder.mkdir(parents=True, exist_ok=True)
         points, failed = measures.points(study, specs, cost, options, store, executor, _say)
     best = [points[i] for i in pareto.front([(-p.cost if cost.more else p.cost, p.quality) for p in points])]
     among = [study.configuration(spec) for spec in specs]

@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--freq", metavar="MHZ", type=natural, default=FREQUENCY, help="asked of nextpnr (default: 200)"
     )
-    parser.add_argument("--seeds", metavar="N", type=natural, default=SEEDS, help="nextpnr runs, median (default: 3)")
+    parser.add_argument(
+        "--seeds", metavar="N", type=natural, default=SEEDS, help="nextpnr runs, median (default: 3; 0: no timing)"
+    )
     parser.add_argument("--dsp", action="store_true", help="allow DSP blocks on ecp5")
     parser.add_argument("--energy", action="store_true", help="play real data through the block's gates (target asic)")
     parser.add_argument("--parts", action="store_true", help="every kind of block alone, times its instances")
