@@ -23,13 +23,13 @@ from hdl.orizuru.keys import key_width, word_width
 from hdl.shared import Shared
 
 LARGER, NOT_LARGER, SMALLER = "larger", "not_larger", "smaller"
-"""When the right one of two keys wins: for the largest; for the last of the same order; for the smallest, left first."""
+"""When the right one of two keys wins: for the largest; for the last in that order; for the smallest, left first."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a tree is built from. Words have ``word`` bits, the upper ``key`` of which are compared; one tree per rule of
-    ``rules``; ``lanes`` keys come per beat; ``depth`` levels in all."""
+    """What a tree is built from. Words have ``word`` bits, the upper ``key`` of which are compared; one tree per rule
+    of ``rules``; ``lanes`` keys come per beat; ``depth`` levels in all."""
 
     word: int
     key: int
