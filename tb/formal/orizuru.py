@@ -248,7 +248,7 @@ class Merge(Property):
 
 CHOICE = "of two children, there or not, the one that is naively the winner"
 LEAVES = "both trees' winners are the naive ones of the keys loaded and not yet taken"
-MERGE = "children that offer their keys in order make a node that does, its winner ahead of theirs; none is lost, none held back"
+MERGE = "children that offer their keys in order make a node that does, ahead of theirs; none is lost or held back"
 TREES = LEAVES + ", on time; order: no key twice"
 
 KEY = 4  # bits of a key in the proofs of nodes
