@@ -81,7 +81,7 @@ def _some(spec: OrizuruSpec, rng: np.random.Generator, n: int, k: int) -> Vector
 def _lengths(spec: OrizuruSpec, rng: np.random.Generator) -> Iterator[Vector]:
     """Every length with several k in small engines, of large ones the ends and around multiples of a beat."""
     near = {0, 1, 2, spec.lanes - 1, spec.lanes, spec.lanes + 1, spec.n - spec.lanes, spec.n - 1, spec.n}
-    lengths = range(spec.n + 1) if spec.n <= 16 else sorted(near)
+    lengths = range(spec.n + 1) if spec.n <= 16 else sorted(x for x in near if x <= spec.n)
     for n, k in product(lengths, sorted({0, 1, min(2, spec.k_max), spec.k_max})):
         yield _some(spec, rng, n, k)
 
