@@ -13,11 +13,13 @@ from golden.mixpe.baseline import BaselineSpec
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
+from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
 from hdl.mixpe.stationary.engine import StationaryEngine
+from hdl.orizuru import engine as orizuru
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,19 @@ UNITS = {
             },
             "simulated",
             {WeightStationary: StationaryEngine},
+        ),
+        Unit(
+            "orizuru",
+            "the k largest and k smallest keys of a vector, exactly, with their positions: two tournament trees",
+            "Orizuru, of KLLM (arXiv 2507.23035, later OASIS)",
+            OrizuruSpec,
+            orizuru.Engine,
+            {
+                "tiny": {"n": 8, "lanes": 4, "key": "int8"},
+                "published": {"n": 16, "variant": "level", "ties": "paper"},
+                "block": {"n": 64, "lanes": 16},
+            },
+            "simulated",
         ),
     )
 }

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from tb import mixpe, mixpe_pe, pe_baseline
+from tb import mixpe, mixpe_pe, orizuru, pe_baseline
 from tb.transactions import Case
 
 BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "mixpe_pe": mixpe_pe.bench,
     "pe_baseline": pe_baseline.bench,
     "mixpe": mixpe.bench,
+    "orizuru": orizuru.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 

@@ -7,9 +7,9 @@ import sys
 
 from golden.spec import SpecError
 from tb import formal
-from tb.formal import cores, stream
+from tb.formal import cores, orizuru, stream
 
-CLAIMS = (*stream.CLAIMS, *cores.CLAIMS)
+CLAIMS = (*stream.CLAIMS, *cores.CLAIMS, *orizuru.CLAIMS)
 
 
 def select(subjects: list[str]) -> list[formal.Claim]:

@@ -1,0 +1,1 @@
+"""The top-k engine Orizuru."""
