@@ -6,13 +6,8 @@ from golden.orizuru.keys import KeyFormat
 from hdl.arith.bits import named
 
 
-def key_width(fmt: KeyFormat) -> int:
-    """Bits of a word that are compared, from the top."""
-    return fmt.bits
-
-
 def word_width(fmt: KeyFormat, magnitude: bool) -> int:
-    """Bits of a word; with ``magnitude`` the sign is the lowest one and is not compared."""
+    """Bits of a word, the upper ``fmt.bits`` of which are compared; with ``magnitude`` the sign is below them."""
     return fmt.bits + magnitude
 
 

@@ -19,7 +19,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.orizuru.engine import UNIT, OrizuruSpec
 from hdl.arith.bits import named
-from hdl.orizuru.keys import key_width, word_width
+from hdl.orizuru.keys import word_width
 from hdl.shared import Shared
 
 LARGER, NOT_LARGER, SMALLER = "larger", "not_larger", "smaller"
@@ -43,7 +43,7 @@ class Shape:
         last = NOT_LARGER if spec.ties == "order" else SMALLER
         rules = {"both": (LARGER, last), "smallest": (last,)}.get(spec.sides, (LARGER,))
         word = word_width(spec.key_format, spec.sides == "magnitude")
-        return cls(word, key_width(spec.key_format), spec.lanes, spec.depth, rules, spec.variant)
+        return cls(word, spec.key_format.bits, spec.lanes, spec.depth, rules, spec.variant)
 
     @property
     def lane_bits(self) -> int:
