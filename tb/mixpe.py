@@ -242,6 +242,10 @@ def _special_activations(spec: MixPESpec, rng: np.random.Generator) -> Iterator[
         job.x[np.arange(spec.rows), rng.integers(0, k, spec.rows)] = infinity | signs
         job = dataclasses.replace(job, w=rng.choice(nonzero, job.w.shape))
         yield job
+    if len(nonzero) < len(weight_codes(spec.pe)):  # infinity times zero, and nothing else in the way
+        zeros = np.flatnonzero(spec.weight_format.operand(weight_codes(spec.pe)) == 0)
+        none = np.full_like(job.w[:, :1], weight_codes(spec.pe)[zeros[0]])
+        yield dataclasses.replace(job, w=np.concatenate([none, job.w[:, 1:]], axis=1))
     if spec.scale_format.signed:
         some = rng.random(job.scale.shape) < 0.5
         yield dataclasses.replace(job, scale=np.where(some, np.zeros_like(job.scale), job.scale))

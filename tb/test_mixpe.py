@@ -268,7 +268,11 @@ FAULTS = {
     "feeder: tlast of the weights not looked at": ("feeder", "act__payload[16] | wgt__payload[8]", "act__payload[16]"),
     "stream: second place of the skid buffer lost": ("skid", "full ? second : i__payload", "i__payload"),
     "stream: queue hands out a beat twice": ("fifo_1_queue", "if (_1) consume", "if (_1 & ~_8) consume"),
-    "lane: token scale of the next row": ("lane", "{ _11, turn[8] }", "{ turn[8], _11 }"),
+    "lane: token scale of the next row": (
+        "lane",
+        "{ o__payload_1[31:0], o__payload_1[63:32] }",
+        "{ o__payload_1[63:32], o__payload_1[31:0] }",
+    ),
 }
 
 
