@@ -392,7 +392,7 @@ def _malformed_passes(spec: WeightStationary, rng: np.random.Generator, seed: in
         streams = ("act", "scl") if spec.act_scale == "pow2" and spec.group_passes == 1 else ("act",)
         inputs = {**good.inputs, **{s: _repeat_at(good.inputs[s], tokens - 1) for s in streams}}
         yield dataclasses.replace(good, name="a-token-too-many", inputs=inputs, status={"sts_error": 1}, cycles=None)
-    if long > r:
+    if t > 1 and long > r:
         again = {**good.inputs, "act": _repeat_at(good.inputs["act"], 2 * tokens - 1)}
         name = "a-token-more-in-a-later-pass"
         yield dataclasses.replace(good, name=name, inputs=again, status={"sts_error": 1}, judged=False, cycles=None)
