@@ -505,6 +505,8 @@ class MixPESpec(UnitSpec):
             out = y[m, n]
             out[...] = rows[at : at + out.shape[0], : out.shape[1]]
             at += self._height(m)
+        if at != len(rows):
+            raise ValueError(f"results must be {at} rows of words, not {len(rows)}")
         return y
 
     def tiles(self, job: Gemm) -> Iterator[tuple[slice, slice]]:
