@@ -52,7 +52,7 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
     cases += [case_of(spec, f"short-{name}", short, seed=seed, stall={name: 224}) for name in sources]
     longest = random_job(spec, rng, r, lengths[-1], c)
     cases.append(case_of(spec, "short-then-long", [*short, *short, longest, longest], seed=seed))
-    cases += _resets(spec, some, seed)
+    cases += _resets(spec, some, longest, seed)
     if isinstance(spec, WeightStationary):
         cases += cases_of(spec, "few-tokens", list(_few_tokens(spec, rng)), seed=seed)
         cases += _malformed_passes(spec, rng, seed)
@@ -314,11 +314,10 @@ def _cancellation(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
     return dataclasses.replace(job, scale=scale)
 
 
-def _resets(spec: MixPESpec, jobs: list[Gemm], seed: int) -> Iterator[Case]:
-    """A reset in the middle of everything, then a clean job."""
+def _resets(spec: MixPESpec, jobs: list[Gemm], long: Gemm, seed: int) -> Iterator[Case]:
+    """A reset in the middle of everything, then a clean job: of one step, or of many."""
     end = spec.cycles(*jobs)
     step = dataclasses.replace(jobs[0], **_first_step(jobs[0]))
-    long = max(jobs, key=lambda job: job.shape[1])
     beats = (spec.passes if isinstance(spec, WeightStationary) else spec.timing).beats
     # its words arrive in the queues just before
     drained = spec.cycles(jobs[0]) if isinstance(spec, WeightStationary) else jobs[0].shape[1] + spec.latency
@@ -393,8 +392,10 @@ def _malformed_passes(spec: WeightStationary, rng: np.random.Generator, seed: in
         inputs = {**good.inputs, **{s: _repeat_at(good.inputs[s], tokens - 1) for s in streams}}
         yield dataclasses.replace(good, name="a-token-too-many", inputs=inputs, status={"sts_error": 1}, cycles=None)
     if t > 1 and long > r:
-        again = {**good.inputs, "act": _repeat_at(good.inputs["act"], 2 * tokens - 1)}
-        name = "a-token-more-in-a-later-pass"
+        # in the last pass, where a token takes its scale too
+        counts = {"act": -(-long // r), "scl": -(-long // (spec.group or long)) if spec.act_scale == "pow2" else 1}
+        again = {s: _repeat_at(b, counts[s] * tokens - 1) if s in counts else b for s, b in good.inputs.items()}
+        name = "a-token-more-in-the-last-pass"
         yield dataclasses.replace(good, name=name, inputs=again, status={"sts_error": 1}, judged=False, cycles=None)
     if r > 1:
         last = good.inputs["wgt"].last.copy()

@@ -266,6 +266,9 @@ FAULTS = {
     "feeder: a tile without room for its results": ("feeder", "ready & scl__valid", "scl__valid"),
     "feeder: bubbles multiplied": ("feeder", "act__ready ? act__payload[15:0] : 16'h0000", "act__payload[15:0]"),
     "feeder: tlast of the weights not looked at": ("feeder", "act__payload[16] | wgt__payload[8]", "act__payload[16]"),
+    "feeder: a group without its parameters": ("feeder", " & par__valid", ""),
+    "feeder: reset leaves the group's count": ("feeder", "if (rst) count <= 5'h00", "if (rst) count <= count"),
+    "feeder: reset leaves the tile's count": ("feeder", "if (rst) steps <= 7'h00", "if (rst) steps <= steps"),
     "stream: second place of the skid buffer lost": ("skid", "full ? second : i__payload", "i__payload"),
     "stream: queue hands out a beat twice": ("fifo_1_queue", "if (_1) consume", "if (_1 & ~_8) consume"),
     "lane: token scale of the next row": (
@@ -340,6 +343,13 @@ OTHER_FAULTS = {
     "aligner: groups a step shorter": ("bf16-aligned", "aligner", "count == 5'h1f", "count == 5'h1e"),
     "aligner: does not clip": ("fp16-aligned-exact", "align_row", "rounded[7] ? 7'h7f", "1'h0 ? 7'h7f"),
     "dequantiser: exponents a binade high": ("fp16-aligned-exact", "lane", ".up(up_1)", ".up(up_1 + 5'h1)"),
+    "aligner: reset leaves the group's count": (
+        "bf16-aligned",
+        "aligner",
+        "if (rst) count <= 5'h00",
+        "if (rst) count <= count",
+    ),
+    "feeder: a tile without its channels' scales": ("integer-scales", "feeder", " & chn__valid", ""),
     "lane: channel's scale of the next result": ("integer-scales", "lane", "channel[319:288]", "channel[287:256]"),
     "requantise: ties away from zero": (
         "integer-scales",

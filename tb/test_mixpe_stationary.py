@@ -61,10 +61,11 @@ SMALL: dict[str, dict[str, Any]] = {
         "cols": 1,
         "group": 16,
         "k_max": 90,
-        "tokens": 6,
+        "tokens": 3,
         "weight": "uint2_zero",
         "act": "int4",
         "act_scale": "pow2",
+        "accumulate": "fp32",
         "core": "booth",
     },
     "e5m2": {
@@ -239,6 +240,13 @@ FAULTS = {
         "act__payload[15:0]",
     ),
     "feeder: unequal passes not seen": ("tiny", "feeder_ws", "_30 = _27 & _29", "_30 = 1'h0"),
+    "feeder: reset leaves the group's count": (
+        "tiny",
+        "feeder_ws",
+        "if (rst) count <= 4'h0",
+        "if (rst) count <= count",
+    ),
+    "feeder: more tokens in the last pass not seen": ("tiny", "feeder_ws", "token != before_", "token < before_"),
     "engine: tlast of every token": ("tiny", "engine_ws", "_2 & o__payload_2[32]", "_2"),
 }
 
