@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import ACT_FLOATS, ACTS, E2M1_FORMAT, EXPONENTS, FLOATS, WEIGHTS, WeightFormat
+from golden.formats import E2M1_FORMAT, FLOATS
+from golden.mixpe.formats import ACT_FLOATS, ACTS, EXPONENTS, WEIGHTS, WeightFormat
 from golden.spec import SpecError
 
 FORMATS = tuple(f.name for f in WEIGHTS.values() if f.correction != "min" and not f.magnitudes)

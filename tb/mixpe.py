@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from golden.formats import FLOATS, IntegerOutput, NumberFormat
 from golden.mixpe import model
-from golden.mixpe.formats import ACT_FLOATS, EXPONENTS, FLOATS, IntegerOutput, ScaleFormat
+from golden.mixpe.formats import ACT_FLOATS, EXPONENTS
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.job import Gemm
 from golden.mixpe.stationary import WeightStationary
@@ -113,7 +114,7 @@ def _token_scales(spec: MixPESpec, rng: np.random.Generator, m: int, groups: int
     return _floats(rng, FLOATS["fp32"], (m,))
 
 
-def _floats(rng: np.random.Generator, fmt: ScaleFormat, shape: tuple[int, ...]) -> NDArray[Any]:
+def _floats(rng: np.random.Generator, fmt: NumberFormat, shape: tuple[int, ...]) -> NDArray[Any]:
     if fmt.integer:
         return rng.integers(0, int(fmt.largest), shape, dtype=np.uint8, endpoint=True)
     low, high = {"fp16": (-26, 16), "e4m3": (-11, 9)}.get(fmt.name, (-40, 40))  # subnormals included
@@ -190,7 +191,7 @@ def _specials(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
     job.x[:, :: rng.integers(2, 5)] = 0
     job.x[0] = 0  # nothing but zeros under every special scale
 
-    def some(a: NDArray[Any], fmt: ScaleFormat) -> NDArray[Any]:
+    def some(a: NDArray[Any], fmt: NumberFormat) -> NDArray[Any]:
         a = np.where(rng.random(a.shape) < 0.3, rng.choice(_corner_values(fmt), a.shape), a)
         if fmt.nan and rng.random() < 0.5:
             a.flat[rng.integers(a.size)] = np.nan
@@ -209,7 +210,7 @@ def _specials(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
     return dataclasses.replace(job, scale=some(job.scale, fmt), extra=extra, x_scale=x_scale, channel=channel)
 
 
-def _corner_values(fmt: ScaleFormat) -> NDArray[Any]:
+def _corner_values(fmt: NumberFormat) -> NDArray[Any]:
     """Zeros, smallest and largest values, infinities and NaN, as far as the format has them."""
     top = fmt.bits - fmt.signed
     ends = [0, 1, (1 << fmt.fraction_bits) - 1, 1 << fmt.fraction_bits, int(fmt.code(np.array([fmt.largest]))[0])]

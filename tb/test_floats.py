@@ -8,7 +8,7 @@ import pytest
 from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import ROUNDINGS, IntegerOutput
+from golden.formats import ROUNDINGS, IntegerOutput
 from golden.numerics import canonical
 from hdl.arith.bits import leading_one, normalize, shift_right_jam
 from hdl.arith.floats import INFINITE, NAN, Add, Convert, Multiply, Requantise, Round

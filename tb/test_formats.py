@@ -9,20 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from golden.mixpe.formats import (
-    ACT_FLOATS,
-    ACTS,
-    ALIGNED,
-    FLOATS,
-    OUTPUTS,
-    ROUNDINGS,
-    SOURCES,
-    WEIGHTS,
-    IntegerOutput,
-    align,
-    signed_bits,
-    sum_range,
-)
+from golden.formats import FLOATS, OUTPUTS, ROUNDINGS, IntegerOutput
+from golden.mixpe.formats import ACT_FLOATS, ACTS, ALIGNED, SOURCES, WEIGHTS, align, signed_bits, sum_range
 from golden.quantize import float_codes, quantise_e2m1
 
 ORACLE: dict[str, Any] = {

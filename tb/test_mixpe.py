@@ -17,7 +17,7 @@ from tb.cosim import compile
 from tb.faults import broken
 from tb.runner import run_bulk, run_cocotb
 from tb.test_mixpe_stationary import SMALL as STATIONARY
-from tb.transactions import CheckFailed, case_of
+from tb.transactions import Case, CheckFailed, case_of
 from tb.units import BENCHES
 
 # What is small enough for the whole bench. Every value of every field stands here at least once; k_max is small, so
@@ -246,127 +246,108 @@ def test_latency_of_one_tile(name: str) -> None:
     assert played.first_out - played.last_in == spec.latency
 
 
-# name: (module, pattern, replacement) in the Verilog of the configuration `tiny`
-FAULTS = {
-    "PE: sign bit of the weight counts as positive": ("pe", "_8 = _5 - _7", "_8 = _5 + _7"),
-    "PE: the next group starts from the last one's sum": ("pe", "if (last_o) acc <= ", "if (rst) acc <= "),
-    "PE: the group ends a step early": ("pe", "if (last_o) sum", "if (last_i) sum"),
-    "PE: reset does not clear the accumulator": ("pe", "if (rst) last_o <= 1'h1", "if (rst) last_o <= 1'h0"),
-    "PE: sum a bit too narrow": ("pe", "(last_o) sum <= total", "(last_o) sum <= { total[15], total[15:0] }"),
-    "skew: second row not delayed": ("skew", "o = { stage_1, i[8:0] }", "o = i"),
-    "skew: second column not delayed": ("skew_1", "o = { stage_1, i[3:0] }", "o = i"),
-    "row: group sum of activations runs on": ("row", "if (ends) acc <= ", "if (rst) acc <= "),
-    "row: read-out a register early": ("row", "if (ends) held", "if (last) held"),
-    "dequantiser: offset 4 in place of 8": ("dequant_exact", "$signed(s) << 2'h3", "$signed(s) << 2'h2"),
-    "dequantiser: sum of the tile before": ("dequant_exact", "first_1[3] ? 61'h0000000000000000 : ", ""),
-    "dequantiser: subnormal scales one binade low": ("dequant_exact", "= scale[10] | _33", "= scale[10]"),
-    "dequantiser: minus infinity becomes plus": ("dequant_exact", "? held[60] : held[57]", "? 1'h0 : held[57]"),
-    "round: ties away from zero": ("round", "sticky | kept[0]", "1'h1"),
-    "feeder: groups may follow before the drain": ("feeder", "_10 & par__valid", "par__valid"),
-    "feeder: a tile without room for its results": ("feeder", "ready & scl__valid", "scl__valid"),
-    "feeder: bubbles multiplied": ("feeder", "act__ready ? act__payload[15:0] : 16'h0000", "act__payload[15:0]"),
-    "feeder: tlast of the weights not looked at": ("feeder", "act__payload[16] | wgt__payload[8]", "act__payload[16]"),
-    "feeder: a group without its parameters": ("feeder", " & par__valid", ""),
-    "feeder: reset leaves the group's count": ("feeder", "if (rst) count <= 5'h00", "if (rst) count <= count"),
-    "feeder: reset leaves the tile's count": ("feeder", "if (rst) steps <= 7'h00", "if (rst) steps <= steps"),
-    "stream: second place of the skid buffer lost": ("skid", "full ? second : i__payload", "i__payload"),
-    "stream: queue hands out a beat twice": ("fifo_1_queue", "if (_1) consume", "if (_1 & ~_8) consume"),
-    "lane: token scale of the next row": (
-        "lane",
-        "{ o__payload_1[31:0], o__payload_1[63:32] }",
-        "{ o__payload_1[63:32], o__payload_1[31:0] }",
-    ),
+# configuration: name: (module, pattern, replacement) in its Verilog
+FAULTS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "tiny": {
+        "PE: sign bit of the weight counts as positive": ("pe", "_8 = _5 - _7", "_8 = _5 + _7"),
+        "PE: the next group starts from the last one's sum": ("pe", "if (last_o) acc <= ", "if (rst) acc <= "),
+        "PE: the group ends a step early": ("pe", "if (last_o) sum", "if (last_i) sum"),
+        "PE: reset does not clear the accumulator": ("pe", "if (rst) last_o <= 1'h1", "if (rst) last_o <= 1'h0"),
+        "PE: sum a bit too narrow": ("pe", "(last_o) sum <= total", "(last_o) sum <= { total[15], total[15:0] }"),
+        "skew: second row not delayed": ("skew", "o = { stage_1, i[8:0] }", "o = i"),
+        "skew: second column not delayed": ("skew_1", "o = { stage_1, i[3:0] }", "o = i"),
+        "row: group sum of activations runs on": ("row", "if (ends) acc <= ", "if (rst) acc <= "),
+        "row: read-out a register early": ("row", "if (ends) held", "if (last) held"),
+        "dequantiser: offset 4 in place of 8": ("dequant_exact", "$signed(s) << 2'h3", "$signed(s) << 2'h2"),
+        "dequantiser: sum of the tile before": ("dequant_exact", "first_1[3] ? 61'h0000000000000000 : ", ""),
+        "dequantiser: subnormal scales one binade low": ("dequant_exact", "= scale[10] | _33", "= scale[10]"),
+        "dequantiser: minus infinity becomes plus": ("dequant_exact", "? held[60] : held[57]", "? 1'h0 : held[57]"),
+        "round: ties away from zero": ("round", "sticky | kept[0]", "1'h1"),
+        "feeder: groups may follow before the drain": ("feeder", "_10 & par__valid", "par__valid"),
+        "feeder: a tile without room for its results": ("feeder", "ready & scl__valid", "scl__valid"),
+        "feeder: bubbles multiplied": ("feeder", "act__ready ? act__payload[15:0] : 16'h0000", "act__payload[15:0]"),
+        "feeder: tlast of the weights not looked at": (
+            "feeder",
+            "act__payload[16] | wgt__payload[8]",
+            "act__payload[16]",
+        ),
+        "feeder: a group without its parameters": ("feeder", " & par__valid", ""),
+        "feeder: reset leaves the group's count": ("feeder", "if (rst) count <= 5'h00", "if (rst) count <= count"),
+        "feeder: reset leaves the tile's count": ("feeder", "if (rst) steps <= 7'h00", "if (rst) steps <= steps"),
+        "stream: second place of the skid buffer lost": ("skid", "full ? second : i__payload", "i__payload"),
+        "stream: queue hands out a beat twice": ("fifo_1_queue", "if (_1) consume", "if (_1 & ~_8) consume"),
+        "lane: token scale of the next row": (
+            "lane",
+            "{ o__payload_1[31:0], o__payload_1[63:32] }",
+            "{ o__payload_1[63:32], o__payload_1[31:0] }",
+        ),
+    },
+    "fp16-exact": {
+        "PE: the largest shift is lost": ("pe", "up_by_4 = x_o[16] ?", "up_by_4 = 1'h0 ?"),
+        "PE: infinity times zero is no NaN": ("pe", "_13 = _8 | product_now[14]", "_13 = product_now[14]"),
+        "PE: marks of the group before stay": (
+            "pe",
+            "acc <= 50'h0000000000000",
+            "acc <= { acc[49:48], 48'h000000000000 }",
+        ),
+        "PE: marks are of the wrong sign": ("pe", "_9 = ~ product_now[14]", "_9 = product_now[14]"),
+        "operands: subnormals have a hidden one": (
+            "feeder",
+            "{ 1'h0, _20, act__payload[9:0] }",
+            "{ 2'h1, act__payload[9:0] }",
+        ),
+        "operands: infinities count as numbers": ("feeder", "_17 = & act__payload[14:10]", "_17 = 1'h0"),
+        "dequantiser: infinite sums keep the finite sign": (
+            "dequant_exact",
+            "_32 = _16 ? corrected[47] :",
+            "_32 = 1'h1 ? corrected[47] :",
+        ),
+        "dequantiser: infinity times zero scale": ("dequant_exact", "_29 = _22 | _28", "_29 = _22"),
+        "convert: ties away from zero": ("convert", "_24 = _23 | significand[14]", "_24 = 1'h1"),
+        "convert: too large becomes the largest": ("convert", "? 15'h7c00 : _26[14:0]", "? 15'h7bff : _26[14:0]"),
+        "convert: subnormal results shifted too little": ("convert", "down_by_3 = down[3] ?", "down_by_3 = 1'h0 ?"),
+    },
+    "bf16-aligned": {
+        "aligner: largest of the groups before": ("align_row", "ends ? 8'h00 : largest", "largest"),
+        "aligner: subnormals have a hidden one": ("align_row", ", code[6:0] }", " | 1'h1, code[6:0] }"),
+        "aligner: ties away from zero": ("align_row", "down_by_3[1] & _", "down_by_3[1] | 1'h0 & _"),
+        "aligner: what is far below comes back": ("align_row", ") down <= 4'hd", " & 1'h0) down <= 4'hd"),
+        "aligner: NaN is a number": ("align_row", "= ~ finite", "= infinite"),
+        "aligner: does not wait for the group": ("aligner", "o__valid_1 & o__valid_2", "o__valid_1"),
+        "aligner: exponents of the next group": ("aligner", "o__ready_1 & o__payload_1[32]", "o__ready_1"),
+        "aligner: groups a step shorter": ("aligner", "count == 5'h1f", "count == 5'h1e"),
+        "aligner: reset leaves the group's count": ("aligner", "if (rst) count <= 5'h00", "if (rst) count <= count"),
+    },
+    "fp16-aligned-exact": {
+        "aligner: does not clip": ("align_row", "rounded[7] ? 7'h7f", "1'h0 ? 7'h7f"),
+        "dequantiser: exponents a binade high": ("lane", ".up(up_1)", ".up(up_1 + 5'h1)"),
+    },
+    "integer-scales": {
+        "feeder: a tile without its channels' scales": ("feeder", " & chn__valid", ""),
+        "lane: channel's scale of the next result": ("lane", "channel[319:288]", "channel[287:256]"),
+        "requantise: ties away from zero": ("requantise", "magnitude[15] & _", "magnitude[15] | 1'h0 & _"),
+        "requantise: clips at -127": ("requantise", "negative ? 8'h80", "negative ? 8'h81"),
+        "requantise: NaN is what its bits say": ("requantise", "if (nothing)", "if (1'h0)"),
+    },
+    "raw": {
+        "raw: unsigned": ("dequant_exact", "o = { held[24], ", "o = { 1'h0, "),
+    },
 }
 
 
 @cache
-def _tiny() -> Product:
-    return export(MixPESpec(**SMALL["tiny"]))
+def _product(name: str) -> Product:
+    return export(MixPESpec(**SMALL[name]))
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_fault_is_caught(name: str) -> None:
-    spec = MixPESpec(**SMALL["tiny"])
-    module, pattern, replacement = FAULTS[name]
-    product = broken(_tiny(), pattern, replacement, module=f"mixpe_{module}")
+@cache
+def _cases(name: str) -> list[Case]:
+    return BENCHES["mixpe"](MixPESpec(**SMALL[name]), 1)
+
+
+@pytest.mark.parametrize(("configuration", "fault"), [(c, name) for c, faults in FAULTS.items() for name in faults])
+def test_fault_is_caught(configuration: str, fault: str) -> None:
+    module, pattern, replacement = FAULTS[configuration][fault]
+    product = broken(_product(configuration), pattern, replacement, module=f"mixpe_{module}")
     with pytest.raises(CheckFailed):
-        run_bulk(spec, BENCHES["mixpe"](spec, 1), 1, product=product)
-
-
-# The same for the configuration `fp16-exact`: what integers do not have.
-FLOAT_FAULTS = {
-    "PE: the largest shift is lost": ("pe", "up_by_4 = x_o[16] ?", "up_by_4 = 1'h0 ?"),
-    "PE: infinity times zero is no NaN": ("pe", "_13 = _8 | product_now[14]", "_13 = product_now[14]"),
-    "PE: marks of the group before stay": ("pe", "acc <= 50'h0000000000000", "acc <= { acc[49:48], 48'h000000000000 }"),
-    "PE: marks are of the wrong sign": ("pe", "_9 = ~ product_now[14]", "_9 = product_now[14]"),
-    "operands: subnormals have a hidden one": (
-        "feeder",
-        "{ 1'h0, _20, act__payload[9:0] }",
-        "{ 2'h1, act__payload[9:0] }",
-    ),
-    "operands: infinities count as numbers": ("feeder", "_17 = & act__payload[14:10]", "_17 = 1'h0"),
-    "dequantiser: infinite sums keep the finite sign": (
-        "dequant_exact",
-        "_32 = _16 ? corrected[47] :",
-        "_32 = 1'h1 ? corrected[47] :",
-    ),
-    "dequantiser: infinity times zero scale": ("dequant_exact", "_29 = _22 | _28", "_29 = _22"),
-    "convert: ties away from zero": ("convert", "_24 = _23 | significand[14]", "_24 = 1'h1"),
-    "convert: too large becomes the largest": ("convert", "? 15'h7c00 : _26[14:0]", "? 15'h7bff : _26[14:0]"),
-    "convert: subnormal results shifted too little": ("convert", "down_by_3 = down[3] ?", "down_by_3 = 1'h0 ?"),
-}
-
-
-@pytest.mark.parametrize("name", FLOAT_FAULTS)
-def test_float_fault_is_caught(name: str) -> None:
-    spec = MixPESpec(**SMALL["fp16-exact"])
-    module, pattern, replacement = FLOAT_FAULTS[name]
-    product = broken(export(spec), pattern, replacement, module=f"mixpe_{module}")
-    with pytest.raises(CheckFailed):
-        run_bulk(spec, BENCHES["mixpe"](spec, 1), 1, product=product)
-
-
-# Of other configurations: (configuration, module, pattern, replacement)
-OTHER_FAULTS = {
-    "aligner: largest of the groups before": ("bf16-aligned", "align_row", "ends ? 8'h00 : largest", "largest"),
-    "aligner: subnormals have a hidden one": (
-        "bf16-aligned",
-        "align_row",
-        ", code[6:0] }",
-        " | 1'h1, code[6:0] }",
-    ),
-    "aligner: ties away from zero": ("bf16-aligned", "align_row", "down_by_3[1] & _", "down_by_3[1] | 1'h0 & _"),
-    "aligner: what is far below comes back": ("bf16-aligned", "align_row", ") down <= 4'hd", " & 1'h0) down <= 4'hd"),
-    "aligner: NaN is a number": ("bf16-aligned", "align_row", "= ~ finite", "= infinite"),
-    "aligner: does not wait for the group": ("bf16-aligned", "aligner", "o__valid_1 & o__valid_2", "o__valid_1"),
-    "aligner: exponents of the next group": ("bf16-aligned", "aligner", "o__ready_1 & o__payload_1[32]", "o__ready_1"),
-    "aligner: groups a step shorter": ("bf16-aligned", "aligner", "count == 5'h1f", "count == 5'h1e"),
-    "aligner: does not clip": ("fp16-aligned-exact", "align_row", "rounded[7] ? 7'h7f", "1'h0 ? 7'h7f"),
-    "dequantiser: exponents a binade high": ("fp16-aligned-exact", "lane", ".up(up_1)", ".up(up_1 + 5'h1)"),
-    "aligner: reset leaves the group's count": (
-        "bf16-aligned",
-        "aligner",
-        "if (rst) count <= 5'h00",
-        "if (rst) count <= count",
-    ),
-    "feeder: a tile without its channels' scales": ("integer-scales", "feeder", " & chn__valid", ""),
-    "lane: channel's scale of the next result": ("integer-scales", "lane", "channel[319:288]", "channel[287:256]"),
-    "requantise: ties away from zero": (
-        "integer-scales",
-        "requantise",
-        "magnitude[15] & _",
-        "magnitude[15] | 1'h0 & _",
-    ),
-    "requantise: clips at -127": ("integer-scales", "requantise", "negative ? 8'h80", "negative ? 8'h81"),
-    "requantise: NaN is what its bits say": ("integer-scales", "requantise", "if (nothing)", "if (1'h0)"),
-    "raw: unsigned": ("raw", "dequant_exact", "o = { held[24], ", "o = { 1'h0, "),
-}
-
-
-@pytest.mark.parametrize("name", OTHER_FAULTS)
-def test_other_fault_is_caught(name: str) -> None:
-    configuration, module, pattern, replacement = OTHER_FAULTS[name]
-    spec = MixPESpec(**SMALL[configuration])
-    product = broken(export(spec), pattern, replacement, module=f"mixpe_{module}")
-    with pytest.raises(CheckFailed):
-        run_bulk(spec, BENCHES["mixpe"](spec, 1), 1, product=product)
+        run_bulk(MixPESpec(**SMALL[configuration]), _cases(configuration), 1, product=product)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import FLOATS, WEIGHTS
+from golden.formats import FLOATS
+from golden.mixpe.formats import WEIGHTS
 from golden.quantize import (
     FORMATS,
     Weights,

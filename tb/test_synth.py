@@ -157,6 +157,13 @@ def test_what_is_no_library_is_told_in_one_sentence(text: str, reason: str, file
             "--target asic --block pe --energy --parts",
             "energy must be measured of a whole block, leave --parts out",
         ),
+        ("--target lut6 --dsp", "dsp must be left out for target lut6, it is for ecp5"),
+        ("--target asic --seeds 0", "seeds must be left out for target asic, it is for ecp5"),
+        ("--target ecp5 --liberty some.lib", "liberty must be left out for target ecp5, it is for asic"),
+        (
+            "--target lut6 --json nosuch/report.json",
+            "json must be a file in a folder that can be written, not 'nosuch/report.json'",
+        ),
         ("--target lut6 --per pe", "per must be left out without --parts, not 'pe'"),
         ("--target lut6 --parts --per p", "block must be one of credit, pe, stream, stream_sums, not 'p'"),
         (

@@ -7,19 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import latency
+from golden.formats import FLOATS, OUTPUTS, ROUNDINGS, IntegerOutput, NumberFormat
 from golden.mixpe import model, schedule
 from golden.mixpe.formats import (
     ACTS,
     ALIGNED,
     EXPONENTS,
-    FLOATS,
-    OUTPUTS,
-    ROUNDINGS,
     SOURCES,
     WEIGHTS,
     ActFormat,
-    IntegerOutput,
-    ScaleFormat,
     WeightFormat,
     signed_bits,
     sum_range,
@@ -217,11 +213,11 @@ class MixPESpec(UnitSpec):
         return SOURCES.get(self.act) or ACTS[self.act]
 
     @property
-    def scale_format(self) -> ScaleFormat:
+    def scale_format(self) -> NumberFormat:
         return FLOATS[self.scale]
 
     @property
-    def out_format(self) -> ScaleFormat | IntegerOutput:
+    def out_format(self) -> NumberFormat | IntegerOutput:
         return OUTPUTS[self.out]
 
     @property

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import q4_1, quantize
+from golden.formats import OUTPUTS
 from golden.mixpe import model
-from golden.mixpe.formats import ACT_FLOATS, OUTPUTS
+from golden.mixpe.formats import ACT_FLOATS
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.job import Gemm
 from golden.spec import SpecError

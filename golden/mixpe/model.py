@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.mixpe.formats import EXPONENTS, IntegerOutput, ScaleFormat, align
+from golden.formats import IntegerOutput, NumberFormat
+from golden.mixpe.formats import EXPONENTS, align
 from golden.mixpe.job import Gemm
 from golden.numerics import LIMBS, canonical, round_fp32, shifted
 from golden.spec import SpecError
@@ -141,7 +142,7 @@ def _array(name: str, a: Any, shape: tuple[int, ...], dtype: Any) -> None:
         raise SpecError(f"{name} must be of type {np.dtype(dtype)}, not {a.dtype}")
 
 
-def _values(name: str, a: Any, fmt: ScaleFormat) -> None:
+def _values(name: str, a: Any, fmt: NumberFormat) -> None:
     exact = fmt.value(fmt.code(a)) == a
     if not (exact | np.isnan(a)).all():
         raise SpecError(f"{name} must be values of {fmt.name}, not {a[~(exact | np.isnan(a))][0]}")

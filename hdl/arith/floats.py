@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden import latency
-from golden.mixpe.formats import FLOATS
+from golden.formats import FLOATS
 from hdl.arith.bits import leading_one, shift_right_jam
 from hdl.arith.delay import delay
 from hdl.shared import Shared
@@ -176,7 +176,7 @@ class Convert(wiring.Component):
 class Requantise(wiring.Component):
     """FP32 to an 8-bit integer of at least ``low``, clipped; NaN becomes 0.
 
-    Ties go to the even integer, away from zero or up, as ``rounding`` (:data:`golden.mixpe.formats.ROUNDINGS`) says.
+    Ties go to the even integer, away from zero or up, as ``rounding`` (:data:`golden.formats.ROUNDINGS`) says.
 
     Latency     ``latency`` = 2 cycles: shift to the binary point, round and clip.
     """

@@ -6,14 +6,13 @@ from typing import Any
 from amaranth.hdl import Module, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out
 
 from golden.mixpe.baseline import BaselineSpec
 from golden.mixpe.pe import PESpec
 from hdl.arith.delay import delay
 from hdl.shared import Shared
 from hdl.stream.credit import Credit
-from hdl.stream.signature import stream_signature
+from hdl.stream.signature import stream_members
 
 
 class CellStream(wiring.Component):
@@ -27,8 +26,7 @@ class CellStream(wiring.Component):
 
     def __init__(self, spec: PESpec | BaselineSpec):
         self.spec = spec
-        port_i, port_o = spec.ports
-        super().__init__({"i": In(stream_signature(port_i)), "o": Out(stream_signature(port_o))})
+        super().__init__(stream_members(spec.ports))
 
     @abstractmethod
     def cell(self, m: Module, beat: data.View, taken: Value, ends: Value) -> Value:

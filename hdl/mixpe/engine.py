@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from golden.mixpe.gemm import MixPESpec
 from hdl.arith.bits import choose
@@ -16,7 +16,7 @@ from hdl.mixpe.lane import LaneRow
 from hdl.mixpe.row import needs_row_sum
 from hdl.mixpe.sequencer import Sequencer
 from hdl.shared import Shared
-from hdl.stream.signature import stream_signature
+from hdl.stream.signature import stream_members, stream_signature
 from hdl.stream.skid import skid
 
 
@@ -37,10 +37,7 @@ class Engine(wiring.Component):
 
     def __init__(self, spec: MixPESpec):
         self.spec = spec
-        members: dict[str, Any] = {
-            p.name: (In if p.direction == "in" else Out)(stream_signature(p)) for p in spec.ports
-        }
-        super().__init__({**members, "sts_error": Out(2)})
+        super().__init__({**stream_members(spec.ports), "sts_error": Out(2)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

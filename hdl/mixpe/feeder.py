@@ -14,7 +14,7 @@ from hdl.mixpe.operands import act_operand, operand_width, weight_operand
 from hdl.mixpe.sequencer import start_layout
 from hdl.shared import Shared
 from hdl.stream.credit import Credit
-from hdl.stream.signature import stream_signature
+from hdl.stream.signature import stream_members, stream_signature
 
 
 class Feeder(wiring.Component):
@@ -37,7 +37,7 @@ class Feeder(wiring.Component):
 
     def __init__(self, spec: MixPESpec):
         self.spec = spec
-        ins = {port.name: In(stream_signature(port)) for port in spec.ports if port.direction == "in"}
+        ins = stream_members(port for port in spec.ports if port.direction == "in")
         ins["act"] = In(stream_signature(spec.step_port))
         scales = {name: Out(member.shape) for name, member in scale_members(spec, spec.rows).items()}
         super().__init__(

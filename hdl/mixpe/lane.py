@@ -7,8 +7,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden import latency
+from golden.formats import IntegerOutput
 from golden.mixpe import schedule
-from golden.mixpe.formats import IntegerOutput
 from golden.mixpe.gemm import MixPESpec
 from hdl.arith.bits import choose
 from hdl.arith.delay import delay

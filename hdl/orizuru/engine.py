@@ -11,7 +11,7 @@ from hdl.arith.bits import named
 from hdl.orizuru.keys import decode, encode
 from hdl.orizuru.tree import Shape, branching
 from hdl.shared import Shared
-from hdl.stream.signature import payload_layout, stream_signature
+from hdl.stream.signature import payload_layout, stream_members, stream_signature
 from hdl.stream.skid import skid
 
 
@@ -149,7 +149,7 @@ class Engine(wiring.Component):
 
     def __init__(self, spec: OrizuruSpec):
         self.spec = spec
-        members = {p.name: (In if p.direction == "in" else Out)(stream_signature(p)) for p in spec.ports}
+        members = stream_members(spec.ports)
         super().__init__(members | {f"sts_{s.name}": Out(s.width) for s in spec.status})
 
     def elaborate(self, platform: Any) -> Module:

@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.ports import StatusPort, StreamPort
-from hdl.stream.signature import stream_signature
+from hdl.stream.signature import stream_members
 
 
 class AxiStreamShell(wiring.Component):
@@ -65,7 +65,7 @@ class AxiStreamShell(wiring.Component):
 
     def _check(self, core: wiring.Component) -> None:
         """The members must be those that the specification's ports ask for, no more, no less."""
-        wanted = {p.name: (In if p.direction == "in" else Out)(stream_signature(p)) for p in self._ports}
+        wanted = stream_members(self._ports)
         wanted |= {f"sts_{s.name}": Out(s.width) for s in self._status}
         members = dict(core.signature.members)
         for name in wanted | members:

@@ -1,9 +1,11 @@
 """How a :class:`golden.ports.StreamPort` looks inside: the payload layout and the ready/valid signature."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out
 
 from golden.ports import Field, StreamPort
 
@@ -25,6 +27,11 @@ def payload_layout(port: StreamPort) -> data.StructLayout:
     if port.last:
         members["last"] = 1
     return data.StructLayout(members)
+
+
+def stream_members(ports: Iterable[StreamPort]) -> dict[str, Any]:
+    """A component's members for its streams, by name."""
+    return {p.name: (In if p.direction == "in" else Out)(stream_signature(p)) for p in ports}
 
 
 def stream_signature(port: StreamPort) -> stream.Signature:

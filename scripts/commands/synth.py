@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,9 @@ from scripts import configuration
 NAME = "synth"
 HELP = "synthesise a unit or one kind of block: area, speed, energy per product"
 
+OF_ONE_TARGET = {"liberty": "asic", "freq": "ecp5", "seeds": "ecp5", "dsp": "ecp5"}
+"""Options that mean something for one target alone."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     configuration.add_arguments(parser)
@@ -25,12 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--block", metavar="KIND", help="one kind of block, with what is below it (default: everything)"
     )
     parser.add_argument("--liberty", metavar="FILE", type=Path, help="cell library of target asic")
-    parser.add_argument(
-        "--freq", metavar="MHZ", type=natural, default=FREQUENCY, help="asked of nextpnr (default: 200)"
-    )
-    parser.add_argument(
-        "--seeds", metavar="N", type=natural, default=SEEDS, help="nextpnr runs, median (default: 3; 0: no timing)"
-    )
+    parser.add_argument("--freq", metavar="MHZ", type=natural, help=f"asked of nextpnr (default: {FREQUENCY})")
+    parser.add_argument("--seeds", metavar="N", type=natural, help=f"nextpnr runs, median (default: {SEEDS}; 0: none)")
     parser.add_argument("--dsp", action="store_true", help="allow DSP blocks on ecp5")
     parser.add_argument("--energy", action="store_true", help="play real data through the block's gates (target asic)")
     parser.add_argument("--parts", action="store_true", help="every kind of block alone, times its instances")
@@ -45,9 +45,15 @@ def run(args: argparse.Namespace) -> int:
         raise SpecError("energy must be measured of a whole block, leave --parts out")
     if args.per and not args.parts:
         raise SpecError(f"per must be left out without --parts, not {args.per!r}")
+    for name, target in OF_ONE_TARGET.items():
+        if args.target != target and getattr(args, name) not in (None, False):
+            raise SpecError(f"{name} must be left out for target {args.target}, it is for {target}")
+    if args.json and not os.access(Path(args.json).parent, os.W_OK):
+        raise SpecError(f"json must be a file in a folder that can be written, not {args.json!r}")
     spec = configuration.configured(args)
     product = export(spec)
-    options = Options(args.liberty, args.freq, args.seeds, args.dsp, _say)
+    frequency, seeds = (d if v is None else v for v, d in ((args.freq, FREQUENCY), (args.seeds, SEEDS)))
+    options = Options(args.liberty, frequency, seeds, args.dsp, _say)
     return _parts(args, product, options) if args.parts else _whole(args, spec, product, options)
 
 

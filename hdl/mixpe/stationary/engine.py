@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from golden.mixpe.stationary import WeightStationary
 from hdl.arith.bits import choose, index_bits
@@ -15,7 +15,7 @@ from hdl.mixpe.stationary.column import Column, group_sum
 from hdl.mixpe.stationary.feeder import StationaryFeeder, slot_layout
 from hdl.shared import Shared
 from hdl.stream.fifo import StreamFIFO
-from hdl.stream.signature import stream_signature
+from hdl.stream.signature import stream_members, stream_signature
 from hdl.stream.skid import skid
 
 
@@ -38,10 +38,7 @@ class StationaryEngine(wiring.Component):
 
     def __init__(self, spec: WeightStationary):
         self.spec = spec
-        members: dict[str, Any] = {
-            p.name: (In if p.direction == "in" else Out)(stream_signature(p)) for p in spec.ports
-        }
-        super().__init__({**members, "sts_error": Out(2)})
+        super().__init__({**stream_members(spec.ports), "sts_error": Out(2)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

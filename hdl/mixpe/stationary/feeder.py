@@ -12,7 +12,7 @@ from hdl.mixpe.cores import product_core
 from hdl.mixpe.operands import act_operand, operand_width, weight_operand
 from hdl.shared import Shared
 from hdl.stream.credit import Credit
-from hdl.stream.signature import stream_signature
+from hdl.stream.signature import stream_members
 
 
 def pass_layout() -> data.StructLayout:
@@ -46,7 +46,7 @@ class StationaryFeeder(wiring.Component):
 
     def __init__(self, spec: WeightStationary):
         self.spec = spec
-        members: dict[str, Any] = {p.name: In(stream_signature(p)) for p in spec.ports if p.direction == "in"}
+        members = stream_members(p for p in spec.ports if p.direction == "in")
         members |= {
             "x": Out(spec.rows * operand_width(spec.act_format)),
             "load": Out(spec.rows),
