@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if args.per and not args.parts:
         raise SpecError(f"per must be left out without --parts, not {args.per!r}")
     for name, target in OF_ONE_TARGET.items():
-        if args.target != target and getattr(args, name) not in (None, False):
+        given = getattr(args, name)
+        if args.target != target and given is not None and given is not False:
             raise SpecError(f"{name} must be left out for target {args.target}, it is for {target}")
     if args.json and not os.access(Path(args.json).parent, os.W_OK):
         raise SpecError(f"json must be a file in a folder that can be written, not {args.json!r}")
