@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     with sweep.cluster(args.dask) if args.dask else sweep.local(_jobs(args.jobs)) as executor:
         store.folder.mkdir(parents=True, exist_ok=True)
         points, failed = measures.points(study, specs, cost, options, store, executor, _say)
+    for sentence, count in Counter(refused.values()).most_common():
+        _say(f"{count} refused: {sentence}")
     best = [points[i] for i in pareto.front([(-p.cost if cost.more else p.cost, p.quality) for p in points])]
     among = [study.configuration(spec) for spec in specs]
     sentences = {label(study.configuration(spec), among): sentence for spec, sentence in failed.items()}

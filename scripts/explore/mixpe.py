@@ -4,6 +4,7 @@ import numpy as np
 
 from golden import fixture, q4_1
 from golden.mixpe import layer
+from golden.mixpe.formats import SOURCES
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.spec import SpecError
@@ -25,6 +26,7 @@ GRIDS = (
     {"weight": ("int4", "uint4_min"), "act": ("int8", "fp16"), "group": (32,), "core": ("shift_add", "two_term")},
     {"weight": ("int4", "uint4_min"), "act": ("int8",), "group": (32,), "core": ("shift_add",), "act_scale": ("pow2",)},
     {"weight": ("int4", "int8", "uint4_min"), "act": ("int8", "fp16"), "core": ("booth",), "stages": (2,)},
+    {"weight": ("int4", "uint4_min"), "act": tuple(SOURCES), "align": (8, 12, 16, 24), "core": ("booth",)},
 )
 
 
