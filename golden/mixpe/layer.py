@@ -39,43 +39,58 @@ def real_gemm(spec: MixPESpec, x: NDArray[np.floating[Any]], matrix: q4_1.Matrix
 
     Raises :class:`~golden.spec.SpecError` where the stored groups do not fit and where K is beyond ``k_max``.
     """
+    weights = _weights(spec, matrix)
+    x_codes, x_scale = _activations(spec, x)
+    outputs = _output_scales(spec, x, matrix)
+    factor = np.reshape(outputs, (-1, 1))
+    if spec.act_scale == "pow2":
+        if weights.tensor != 1 or spec.out_format in EIGHT_BITS:
+            raise SpecError(f"act_scale must be token for real layers with {_scaled(spec)}, not pow2")
+    else:
+        tokens = (np.ones(1) if x_scale is None else x_scale.astype(np.float64)) * weights.tensor / outputs
+        if spec.raw:
+            factor = tokens[:, None] * (1 if weights.channel is None else weights.channel.astype(np.float64))
+        elif spec.act_scale == "none" and np.any(tokens != 1):
+            raise SpecError(f"act_scale must be token for real layers with {_scaled(spec)}, not none")
+        x_scale = np.resize(tokens, len(x)).astype(np.float32) if spec.act_scale == "token" else None
+    channel = weights.channel if spec.channel_scaled else None
+    job = Gemm(x=x_codes, w=weights.codes, scale=weights.scale, extra=weights.extra, x_scale=x_scale, channel=channel)
+    model.check(spec, job)
+    return RealGemm(job, factor)
+
+
+def _output_scales(spec: MixPESpec, x: NDArray[np.floating[Any]], matrix: q4_1.Matrix) -> NDArray[np.float64]:
+    """Of 8-bit results, per token: the largest becomes 127. Others have none."""
+    if spec.out_format not in EIGHT_BITS:
+        return np.ones(1)
+    most = np.abs(x @ q4_1.dequantise(*matrix).T).max(axis=1).astype(np.float64)
+    return np.where(most > 0, most / 127, 1)
+
+
+class RealWeights(NamedTuple):
+    """Weights as a job has them, their channels' scales, and a factor of all of them."""
+
     codes: NDArray[Any]
+    scale: NDArray[Any]
     extra: NDArray[Any] | None = None
     channel: NDArray[Any] | None = None
-    tensor = 1.0
+    tensor: float = 1.0
+
+
+def _weights(spec: MixPESpec, matrix: q4_1.Matrix) -> RealWeights:
+    """The stored weights in the format of ``spec``."""
     if spec.weight_format.correction == "min":
         if spec.group != q4_1.GROUP:
             raise SpecError(f"group must be {q4_1.GROUP}, as the weights are stored, not {spec.group}")
-        codes, scale, extra = matrix.codes.T, _values(spec, matrix.d.T), _values(spec, matrix.m.T)
-    elif spec.weight_format.magnitudes:
+        return RealWeights(matrix.codes.T, _values(spec, matrix.d.T), _values(spec, matrix.m.T))
+    values = q4_1.dequantise(*matrix).T
+    if spec.weight_format.magnitudes:
         if spec.scale_format.integer:
             raise SpecError(f"scale must be a floating-point format for real weights as e2m1, not {spec.scale!r}")
-        codes, scale, tensor = quantize.quantise_e2m1(q4_1.dequantise(*matrix).T, spec.group, spec.scale)
-    else:
-        quantised = quantize.quantise_weights(q4_1.dequantise(*matrix).T, spec.weight, spec.group, spec.scale)
-        codes, scale, channel = quantised.codes, quantised.scale, quantised.channel
-        extra = quantised.zero if spec.weight_format.correction == "zero" else None
-    x_codes, x_scale = _activations(spec, x)
-    tokens: Any = tensor if x_scale is None else x_scale.astype(np.float64) * tensor
-    factor = np.ones((1, 1))
-    if spec.act_scale == "pow2" and (tensor != 1 or spec.out_format in EIGHT_BITS):
-        raise SpecError(f"act_scale must be token for real layers with {_scaled(spec)}, not pow2")
-    if spec.out_format in EIGHT_BITS:
-        most = np.abs(x @ q4_1.dequantise(*matrix).T).max(axis=1).astype(np.float64)
-        factor = np.where(most > 0, most / 127, 1)[:, None]
-        tokens = tokens / factor[:, 0]
-    if spec.act_scale == "none":
-        if np.any(tokens != 1) and not spec.raw:
-            raise SpecError(f"act_scale must be token for real layers with {_scaled(spec)}, not none")
-        x_scale = None
-    elif spec.act_scale == "token":
-        x_scale = tokens.astype(np.float32)
-    if spec.raw:
-        factor = np.reshape(tokens, (-1, 1)) * (1 if channel is None else channel.astype(np.float64))
-        channel = None
-    job = Gemm(x=x_codes, w=codes, scale=scale, extra=extra, x_scale=x_scale, channel=channel)
-    model.check(spec, job)
-    return RealGemm(job, factor)
+        microscaled = quantize.quantise_e2m1(values, spec.group, spec.scale)
+        return RealWeights(microscaled.codes, microscaled.scale, tensor=microscaled.tensor)
+    q = quantize.quantise_weights(values, spec.weight, spec.group, spec.scale)
+    return RealWeights(q.codes, q.scale, q.zero if spec.weight_format.correction == "zero" else None, q.channel)
 
 
 def _scaled(spec: MixPESpec) -> str:
