@@ -20,7 +20,7 @@ def bench(spec: OrizuruSpec, seed: int) -> list[Case]:
     """Ties, corners and orders of all kinds, every length and k of small engines, all stalls, resets, status."""
     rng = np.random.default_rng(seed)
     mixed = [random_vector(spec, rng) for _ in range(8)]
-    tied = [*_patterns(spec, rng)]
+    tied = [with_thresholds(spec, rng, job) for job in _patterns(spec, rng)]
     long, wide = _long(spec, rng), _wide(spec, rng)
     cases = [
         case_of(spec, "lengths", list(_lengths(spec, rng)), seed=seed),
@@ -71,11 +71,25 @@ def random_vector(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:
     """Full or short, k anything, sometimes with keys missing."""
     n = int(rng.integers(0, spec.n, endpoint=True)) if rng.random() < 0.5 else spec.n
     present = rng.random(n) < 0.7 if rng.random() < 0.25 else None
-    return Vector(random_keys(spec, rng, n), int(rng.integers(0, spec.k_max, endpoint=True)), present)
+    k = int(rng.integers(0, spec.k_max, endpoint=True))
+    return with_thresholds(spec, rng, Vector(random_keys(spec, rng, n), k, present))
+
+
+def with_thresholds(spec: OrizuruSpec, rng: np.random.Generator, job: Vector) -> Vector:
+    """With thresholds for variant ``threshold``: mostly keys of the vector near its ends, or anything, also crossed."""
+    if not spec.thresholds:
+        return job
+    fmt = spec.key_format
+    if rng.random() < 0.3 or not len(job.keys):
+        lower, upper = rng.integers(fmt.low, fmt.high, 2, endpoint=True)
+    else:
+        ranked = job.keys[np.argsort(fmt.order(job.keys), kind="stable")]
+        lower, upper = (ranked[int(share * (len(ranked) - 1))] for share in (rng.random() / 4, 1 - rng.random() / 4))
+    return replace(job, upper=int(upper), lower=int(lower))
 
 
 def _some(spec: OrizuruSpec, rng: np.random.Generator, n: int, k: int) -> Vector:
-    return Vector(random_keys(spec, rng, n), k)
+    return with_thresholds(spec, rng, Vector(random_keys(spec, rng, n), k))
 
 
 def _lengths(spec: OrizuruSpec, rng: np.random.Generator) -> Iterator[Vector]:
@@ -114,7 +128,8 @@ def real_keys(fmt: KeyFormat, n: int, start: int = 0) -> Int:
 
 def _holes(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:
     n = spec.n
-    return Vector(random_keys(spec, rng, n), spec.k_max, rng.random(n) < rng.random())
+    job = Vector(random_keys(spec, rng, n), spec.k_max, rng.random(n) < rng.random())
+    return with_thresholds(spec, rng, job)
 
 
 def _long(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from hdl.orizuru.tree import LARGER, NOT_LARGER, SMALLER, Holding, Node, Pair, Shifting
+from hdl.orizuru.shape import LARGER, NOT_LARGER, SMALLER
+from hdl.orizuru.tree import Holding, Node, Pair, Shifting
 from tb.formal import Claim, Refuted, Undecided, prove
 from tb.formal.orizuru import CLAIMS, LEAVES_KEY, TREES, Choice, Leaves, Merge, shape
 from tb.test_formal_stream import broken

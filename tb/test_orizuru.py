@@ -8,8 +8,11 @@ import pytest
 
 from golden.fixture import WIDTH, load
 from golden.orizuru.engine import VARIANTS, OrizuruSpec, Vector
-from hdl.orizuru.engine import Engine, Loader, Popper
-from hdl.orizuru.tree import Holding, Node, Pair, Shape, Shifting
+from hdl.orizuru.engine import Engine
+from hdl.orizuru.loader import Loader
+from hdl.orizuru.popper import Popper
+from hdl.orizuru.shape import Shape
+from hdl.orizuru.tree import Holding, Node, Pair, Shifting
 from tb.cosim import compile
 from tb.orizuru import real_keys
 from tb.runner import run_bulk, run_cocotb
@@ -23,11 +26,16 @@ SPECS = [
     OrizuruSpec(n=33, lanes=7, key="int16", variant="systolic", sides="magnitude"),
     OrizuruSpec(n=21, lanes=5, key="bf16", variant="unit16"),
     OrizuruSpec(n=17, lanes=2, key="uint16", sides="smallest", ties="paper", variant="level"),
+    OrizuruSpec(n=21, lanes=5, key="bf16", variant="memory"),
+    OrizuruSpec(n=17, lanes=3, key="uint8", variant="queue", k_max=5, ties="paper"),
+    OrizuruSpec(n=23, lanes=6, key="int8", variant="bitonic", k_max=7),
+    OrizuruSpec(n=13, lanes=5, key="int8", variant="radix"),
+    OrizuruSpec(n=19, lanes=6, key="int8", variant="threshold"),
 ]
 MORE = [
     OrizuruSpec(n=16, lanes=16, variant="level", sides="magnitude"),
     OrizuruSpec(n=24, lanes=3, key="int8", variant="comb", sides="smallest"),
-    OrizuruSpec(n=40, variant="unit16", sides="largest", ties="paper"),
+    OrizuruSpec(n=40, variant="unit16", sides="largest"),
     OrizuruSpec(n=19, lanes=6, key="int8", variant="level"),
     OrizuruSpec(n=64, lanes=64, variant="comb"),
     *(OrizuruSpec(n=64, lanes=16, key="bf16", k_max=20, variant=variant) for variant in VARIANTS),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from golden import latency
 from golden.orizuru.keys import KEYS, KeyFormat
+from golden.orizuru.timing import Load, Timing
 from golden.ports import Beats, Field, StatusPort, StreamPort
 from golden.spec import SpecError, UnitSpec, param
 
@@ -16,7 +17,11 @@ Int = NDArray[np.int64]
 
 SIDES = ("both", "largest", "smallest", "magnitude")
 TIES = ("order", "paper")
-VARIANTS = ("systolic", "comb", "unit16", "level")
+TREES = ("systolic", "comb", "unit16", "level")
+"""Variants with a node for every two keys."""
+RANKED = (*TREES, "memory", "queue", "bitonic")
+"""Variants whose results come by rank; all have the same."""
+VARIANTS = (*RANKED, "radix", "threshold")
 
 UNIT = 4
 """Levels of a tree of 16 inputs: variant ``unit16`` has registers at every fourth level."""
@@ -26,12 +31,15 @@ UNIT = 4
 class Vector:
     """A job: ``keys`` (bit patterns of floats, integers as they are) and how many of them are wanted.
 
-    ``present`` leaves out some of the keys, which keep their index; all are there without it.
+    ``present`` leaves out some of the keys, which keep their index; all are there without it. ``upper`` and ``lower``
+    are the thresholds of variant ``threshold``, keys themselves.
     """
 
     keys: Int
     k: int
     present: NDArray[np.bool_] | None = None
+    upper: int = 0
+    lower: int = 0
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -71,10 +79,12 @@ class OrizuruSpec(UnitSpec):
     ties: str = param("order", "order: smallest from the end of the same order; paper: lowest index", choices=TIES)
     variant: str = param(
         "systolic",
-        "how a tree is refilled: level by level as holes sink, the whole path at once, by units of 16 inputs, or as "
-        "published, one comparison level per cycle",
+        "tree of registers, refilled as holes sink (systolic), along the whole path (comb), by units of 16 inputs "
+        "(unit16) or a level a cycle, as published (level); tree in block RAM (memory); priority queue, bitonic "
+        "network, radix select, static thresholds",
         choices=VARIANTS,
     )
+    pair: bool = param(False, "a beat of o holds a largest and a smallest")
 
     def _derive(self) -> dict[str, Any]:
         return {"k_max": self.n // 2}
@@ -86,6 +96,10 @@ class OrizuruSpec(UnitSpec):
             raise SpecError(f"lanes must be at most n = {self.n}, not {self.lanes}")
         if self.sides == "magnitude" and self.key_format.kind == "uint":
             raise SpecError(f"sides must be one of both, largest, smallest for key {self.key}, not 'magnitude'")
+        if self.pair and (self.sides != "both" or self.variant == "threshold"):
+            raise SpecError(f"pair must be false for sides {self.sides}, variant {self.variant}, not true")
+        if self.ties != "order" and (self.variant == "threshold" or self.sides in ("largest", "magnitude")):
+            raise SpecError(f"ties must be order for sides {self.sides}, variant {self.variant}, not {self.ties!r}")
 
     @property
     def key_format(self) -> KeyFormat:
@@ -123,69 +137,154 @@ class OrizuruSpec(UnitSpec):
             Field("valid", 1, "uint1"),
         )
         keys = (Field("key", fmt.bits, fmt.name), Field("valid", 1, "uint1"))
+        count = Field("k", self.k_width, f"uint{self.k_width}")
+        limits = tuple(Field(name, fmt.bits, fmt.name) for name in self.thresholds)
+        what = f"k{''.join(f', {name} threshold' for name in self.thresholds)}, one per vector"
         return (
             StreamPort("i", "in", self.lanes, keys, "vector", "keys of a vector, in order; valid 0: no key"),
-            StreamPort("cfg", "in", 1, (Field("k", self.k_width, f"uint{self.k_width}"),), "", "k, one per vector"),
-            StreamPort("o", "out", 1, result, "vector", "one result; smallest 0: of the largest; valid 0: none at all"),
+            StreamPort("cfg", "in", 1, (count, *limits), "", what),
+            StreamPort(
+                "o",
+                "out",
+                1 + self.pair,
+                result,
+                "vector",
+                "one result a lane; smallest 0: of the largest; valid 0: none",
+            ),
         )
+
+    @property
+    def thresholds(self) -> tuple[str, ...]:
+        """The thresholds that ``cfg`` carries."""
+        if self.variant != "threshold":
+            return ()
+        return {"both": ("upper", "lower"), "smallest": ("lower",)}.get(self.sides, ("upper",))
 
     @property
     def status(self) -> tuple[StatusPort, ...]:
         return (StatusPort("error", ("a vector had more than n keys", "k was above k_max")),)
 
     @property
-    def fill(self) -> int:
-        """Cycles from the leaves' being there to the first winner at the root."""
-        return -(-self.depth // UNIT) if self.variant == "unit16" else self.depth - 1
-
-    @property
-    def period(self) -> int:
-        """Cycles from one winner of a tree to its next."""
-        return {"systolic": 2, "comb": 1, "unit16": 2, "level": self.depth}[self.variant]
+    def timing(self) -> Timing:
+        """The cycles of all variants but ``threshold``, whose time depends on the keys."""
+        both, row_bits = self.trees == 2, (self.rows - 1).bit_length()
+        lane_bits = self.depth - row_bits
+        serial = both and not self.pair
+        if self.variant == "memory":
+            path = 2 + lane_bits + 2 * row_bits  # row and root; a level of rows reads, then compares
+            step, refills = path + (3 if self.pair else 1), (1, 3)[: self.trees]
+            return Timing(path, 0, step, self.trees, first_lag=int(serial), lag=2 * serial, refills=refills)
+        layers = lane_bits * (lane_bits + 1) // 2
+        aligned = self.trees - self.sorters  # a beat for the other side is turned round in a cycle of its own
+        settle = {"queue": self.lanes + 1, "bitonic": 1 + layers + aligned}.get(self.variant, 1)
+        fill = {"unit16": -(-self.depth // UNIT), "radix": self.key_format.bits, "queue": 0, "bitonic": 0}
+        period = {"systolic": 2, "unit16": 2, "level": self.depth}.get(self.variant, 1)
+        return Timing(
+            settle,
+            fill.get(self.variant, self.depth - 1),
+            max(period, 1 + serial),
+            self.trees,
+            load=self.lanes if self.variant == "queue" else 1,
+            first_lag=int(serial),
+            lag=int(serial),
+        )
 
     @property
     def latency(self) -> int:
-        # skid buffer, leaves loaded, leaves exchanged, first winner, skid buffer
-        return latency.SKID + 2 + self.fill + latency.SKID
+        """Of ``threshold``: to the last output beat of a vector whose last beat has nothing beyond a threshold."""
+        if self.variant == "threshold":
+            return latency.SKID + 1 + latency.SKID
+        return self.timing.latency
 
     def figures(self) -> dict[str, int | float]:
-        return {
+        figures: dict[str, int | float] = {
             "latency": self.latency,
             "beats_per_vector": self.rows,
-            "step_period": self.step,
-            f"cycles_k{self.k_max}": self.cycles(Vector(np.zeros(self.n, np.int64), self.k_max)),
             "comparators": self.comparators,
         }
-
-    @property
-    def step(self) -> int:
-        """Cycles from one largest (one result, of a side alone) to the next."""
-        return max(self.period, self.trees)
+        if self.variant != "threshold":
+            full = Vector(np.zeros(self.n, np.int64), self.k_max)
+            figures |= {"step_period": self.timing.step, f"cycles_k{self.k_max}": self.cycles(full)}
+        return figures
 
     @property
     def comparators(self) -> int:
-        """Of two keys: n - 1 a tree; the second tree has none at the leaves."""
-        full, rest = divmod(self.n, self.lanes)
-        pairs = self.n // 2 if self.lanes == 1 else full * (self.lanes // 2) + rest // 2
-        return self.trees * (self.n - 1) - (self.trees - 1) * pairs
+        """Of two keys, in hardware. A tree has n - 1, the second one none at the leaves."""
+        lane_bits = (self.lanes - 1).bit_length()
+        if self.variant in TREES:
+            full, rest = divmod(self.n, self.lanes)
+            pairs = self.n // 2 if self.lanes == 1 else full * (self.lanes // 2) + rest // 2
+            return self.trees * (self.n - 1) - (self.trees - 1) * pairs
+        if self.variant == "memory":
+            above = self.trees * (self.lanes - 1 + self.depth - lane_bits)
+            return above - (self.trees - 1) * (self.lanes // 2)
+        if self.variant == "bitonic":
+            sorting = (1 << lane_bits) * lane_bits * (lane_bits + 1) // 4
+            merging = self.list_size + self.list_size * (self.list_size.bit_length() - 1) // 2
+            return self.sorters * sorting + self.trees * merging
+        return {"queue": self.trees * self.k_max, "radix": 0, "threshold": self.trees * self.lanes}[self.variant]
+
+    @property
+    def list_size(self) -> int:
+        """Keys of a running list of variant ``bitonic``: at least k_max, a power of two."""
+        return 1 << (self.k_max - 1).bit_length()
+
+    @property
+    def sorters(self) -> int:
+        """Of variant ``bitonic``: one serves both ends of one order."""
+        return 2 if self.trees == 2 and self.ties == "paper" else 1
 
     def results(self, n: int, k: int) -> int:
         """How many results a vector of ``n`` valid keys has."""
+        k = min(k, self.k_max)
         if self.trees == 1:
             return min(k, n)
         return min(2 * k, n if self.ties == "order" else 2 * n)
 
     def compute(self, job: Vector) -> Int:
         """``[results, 3]``: value, index, and 1 for one of the smallest."""
-        fmt = self.key_format
-        keys = (fmt.magnitude if self.sides == "magnitude" else fmt.order)(job.keys)
-        index = np.flatnonzero(job.mask)
+        if self.variant == "threshold":
+            chosen, smallest = self._beyond(job)
+        else:
+            chosen, smallest = self._selected(job)
+        return np.stack([job.keys[chosen], chosen, smallest], axis=1)
+
+    def _sortable(self, values: Int) -> Int:
+        return (self.key_format.magnitude if self.sides == "magnitude" else self.key_format.order)(values)
+
+    def _selected(self, job: Vector) -> tuple[Int, Int]:
+        """Indices and sides of the k largest and smallest."""
+        keys, index = self._sortable(job.keys), np.flatnonzero(job.mask)
         falling = index[np.lexsort((index, -keys[index]))]
         rising = falling[::-1] if self.ties == "order" else index[np.lexsort((index, keys[index]))]
         sides = {"both": (falling, rising), "smallest": (rising,)}.get(self.sides, (falling,))
-        chosen = np.stack(sides, axis=1).ravel()[: self.results(len(index), job.k)]
-        smallest = np.arange(len(chosen)) % 2 if self.trees == 2 else np.full(len(chosen), self.sides == "smallest")
-        return np.stack([job.keys[chosen], chosen, smallest], axis=1)
+        count = self.results(len(index), job.k)
+        if self.variant == "radix":  # the same keys of each side, those of one order by index
+            backwards = self.ties == "order" and self.sides in ("both", "smallest")
+            parts = [np.sort(side[: -(-(count - i) // self.trees)]) for i, side in enumerate(sides)]
+            parts[-1] = parts[-1][::-1] if backwards else parts[-1]
+        else:
+            parts = [side[: -(-(count - i) // self.trees)] for i, side in enumerate(sides)]
+        chosen = np.zeros(count, np.int64)
+        for i, part in enumerate(parts):
+            chosen[i :: self.trees] = part
+        alone = np.full(count, self.sides == "smallest", np.int64)
+        return chosen, np.arange(count) % 2 if self.trees == 2 else alone
+
+    def _beyond(self, job: Vector) -> tuple[Int, Int]:
+        """Indices and sides of the first k keys on each side that are at a threshold or beyond."""
+        above, below = self._hits(job)
+        chosen = np.flatnonzero(above | below)
+        return chosen, below[chosen].astype(np.int64)
+
+    def _hits(self, job: Vector) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Where the keys above and below are. A key that is both counts as above."""
+        keys, none = self._sortable(job.keys), np.zeros(len(job.keys), np.bool_)
+        upper, lower = (int(self._sortable(np.array([value]))[0]) for value in (job.upper, job.lower))
+        above = job.mask & (keys >= upper) if "upper" in self.thresholds else none
+        below = job.mask & (keys <= lower) & ~above if "lower" in self.thresholds else none
+        k = min(job.k, self.k_max)
+        return above & (above.cumsum() <= k), below & (below.cumsum() <= k)
 
     def inputs(self, job: Vector) -> dict[str, Beats]:
         keys, cfg, _ = self.ports
@@ -194,36 +293,39 @@ class OrizuruSpec(UnitSpec):
         places[:, : len(job.keys)] = job.keys, job.mask
         key, valid = places.reshape(2, beats, self.lanes)
         last = np.arange(beats) == beats - 1
-        return {"i": keys.pack(key=key, valid=valid, last=last), "cfg": cfg.pack(k=[[job.k]])}
+        limits = {name: [[getattr(job, name)]] for name in self.thresholds}
+        return {"i": keys.pack(key=key, valid=valid, last=last), "cfg": cfg.pack(k=[[job.k]], **limits)}
 
     def _beats(self, job: Vector) -> int:
         return max(1, -(-len(job.keys) // self.lanes))
 
     def outputs(self, job: Vector, result: Int) -> dict[str, Beats]:
-        beats = result if len(result) else np.zeros((1, 3), np.int64)
-        value, index, smallest = beats.T
-        last = np.arange(len(beats)) == len(beats) - 1
-        valid = np.full(len(beats), len(result) > 0)
-        return {"o": self.port("o").pack(value=value, index=index, smallest=smallest, valid=valid, last=last)}
+        port = self.port("o")
+        beats = max(1, -(-len(result) // port.lanes))
+        places = np.zeros((4, beats * port.lanes), np.int64)
+        places[:3, : len(result)] = result.T
+        places[3, : len(result)] = 1
+        value, index, smallest, valid = places.reshape(4, beats, port.lanes)
+        last = np.arange(beats) == beats - 1
+        return {"o": port.pack(value=value, index=index, smallest=smallest, valid=valid, last=last)}
 
     def result(self, job: Vector, outputs: Mapping[str, Beats]) -> Int:
         fields = self.port("o").unpack(outputs["o"])
-        chosen = np.concatenate([fields[name] for name in ("value", "index", "smallest")], axis=1)
-        return chosen[fields["valid"][:, 0] == 1]
+        chosen = np.stack([fields[name].ravel() for name in ("value", "index", "smallest")], axis=1)
+        return chosen[fields["valid"].ravel() == 1]
 
     def cycles(self, *jobs: Vector) -> int:
-        """A vector's leaves are exchanged one cycle after its last beat, or with the last result of the vector before;
-        from then on the next one loads."""
-        write, end = latency.SKID, 0
-        for job in jobs:
-            swap = max(write + self._beats(job), end)
-            end = swap + 1 + self._last_result(self.results(int(job.mask.sum()), job.k))
-            write = swap
-        return end + latency.SKID + 1
+        """A vector is exchanged once it is in and the one before is out; from then on the next one loads. Of
+        ``threshold``: a beat stays until all its hits are out, the last one a cycle longer."""
+        if self.variant != "threshold":
+            loads = [Load(self._beats(job), self.results(int(job.mask.sum()), job.k)) for job in jobs]
+            return self.timing.cycles(loads)
+        return latency.SKID + sum(self._spent(job) for job in jobs) + latency.SKID
 
-    def _last_result(self, results: int) -> int:
-        """Cycles from the leaves' being there to the last result."""
-        if not results:
-            return 0
-        steps, side = divmod(results - 1, self.trees)
-        return self.fill + steps * self.step + side
+    def _spent(self, job: Vector) -> int:
+        """Of variant ``threshold``: cycles from a vector's first beat to that of the next one."""
+        above, below = self._hits(job)
+        hits = np.zeros(self._beats(job) * self.lanes, np.int64)
+        hits[: len(job.keys)] = above | below
+        per_beat = hits.reshape(-1, self.lanes).sum(axis=1)
+        return int(np.maximum(per_beat[:-1], 1).sum() + per_beat[-1] + 2)

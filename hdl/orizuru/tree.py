@@ -10,73 +10,17 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.orizuru.engine import UNIT, OrizuruSpec
+from golden.orizuru.engine import UNIT
 from hdl.arith.bits import named
-from hdl.orizuru.keys import word_width
+from hdl.orizuru.selector import Selector
+from hdl.orizuru.shape import NOT_LARGER, Shape, choose
 from hdl.shared import Shared
-
-LARGER, NOT_LARGER, SMALLER = "larger", "not_larger", "smaller"
-"""When the right one of two keys wins: for the largest; for the last in that order; for the smallest, left first."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a tree is built from. Words have ``word`` bits, the upper ``key`` of which are compared; one tree per rule
-    of ``rules``; ``lanes`` keys come per beat; ``depth`` levels in all."""
-
-    word: int
-    key: int
-    lanes: int
-    depth: int
-    rules: tuple[str, ...]
-    variant: str
-
-    @classmethod
-    def of(cls, spec: OrizuruSpec) -> Self:
-        last = NOT_LARGER if spec.ties == "order" else SMALLER
-        rules = {"both": (LARGER, last), "smallest": (last,)}.get(spec.sides, (LARGER,))
-        word = word_width(spec.key_format, spec.sides == "magnitude")
-        return cls(word, spec.key_format.bits, spec.lanes, spec.depth, rules, spec.variant)
-
-    @property
-    def lane_bits(self) -> int:
-        """Levels over the lanes of one beat."""
-        return (self.lanes - 1).bit_length()
-
-    def leaves(self, level: int) -> int:
-        """Leaves of a full branch of that level."""
-        above = level - self.lane_bits
-        return 1 << level if above < 0 else self.lanes << above
-
-    def row_bits(self, level: int) -> int:
-        """Bits that choose a beat's place in a branch of that level."""
-        return max(0, level - self.lane_bits)
-
-    @property
-    def slot(self) -> data.StructLayout:
-        """A key on its way to a leaf."""
-        return data.StructLayout({"word": self.word, "valid": 1})
-
-    def winner(self, level: int) -> data.StructLayout:
-        """A key on its way to the root, with its place in the branch."""
-        return data.StructLayout({"word": self.word, "valid": 1, "index": level})
-
-    def right_wins(self, rule: str, left: Value, right: Value) -> Value:
-        """Which of two valid words it is."""
-        a, b = left[-self.key :], right[-self.key :]
-        return {LARGER: b > a, NOT_LARGER: ~(b > a), SMALLER: b < a}[rule]
-
-
-def choose(shape: Shape, rule: str, left: Any, right: Any) -> Value:
-    """Whether the right one of two winners, valid or not, is theirs."""
-    return right.valid & (~left.valid | shape.right_wins(rule, left.word, right.word))
 
 
 class Node(wiring.Component):
@@ -358,3 +302,37 @@ class Branch(Branching):
 def branching(level: int) -> type[Branching]:
     """What a branch of that level is."""
     return Branch if level > 1 else Pair
+
+
+class Tournament(Selector):
+    """Two trees of registers; nodes as the variant has them."""
+
+    kind = "tournament"
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        depth = self.spec.depth
+        m.submodules.root = root = Shared(branching(depth), self.shape, self.spec.n, depth)
+        m.d.comb += [
+            self.ready.eq(1),
+            root.write.eq(self.write),
+            root.slots.eq(self.slots),
+            root.swap.eq(self.swap),
+            root.take.eq(self.take),
+            self.winners.eq(root.winners),
+        ]
+        if self.shape.row_bits(depth):
+            m.d.comb += root.row.eq(self.row)
+        if self.spec.variant == "level":
+            self._climb(m, root)
+        return m
+
+    def _climb(self, m: Module, root: Any) -> None:
+        """Comparisons go up a level per cycle; winners count once they have come to the root."""
+        for t in range(self.spec.trees):
+            update = Signal(self.spec.depth - 1, name=f"update_{t}")  # one bit per level, from the lowest
+            m.d.sync += update.eq(Cat(self.swap | self.take[t], update))
+            m.d.comb += [
+                root.update[t].eq(update),
+                self.winners[t].valid.eq(root.winners[t].valid & ~update.any()),
+            ]

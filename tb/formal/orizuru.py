@@ -8,7 +8,8 @@ from typing import Any
 from amaranth.hdl import Assert, Assume, C, Cat, Module, Mux, Signal, Value
 
 from golden.orizuru.engine import TIES
-from hdl.orizuru.tree import LARGER, NOT_LARGER, SMALLER, Holding, Node, Pair, Shape, Shifting, branching, choose
+from hdl.orizuru.shape import LARGER, NOT_LARGER, SMALLER, Shape, choose
+from hdl.orizuru.tree import Holding, Node, Pair, Shifting, branching
 from tb.formal import Claim, Property
 
 RULES = (LARGER, NOT_LARGER, SMALLER)
