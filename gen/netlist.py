@@ -122,6 +122,13 @@ def lut6(product: Product, module: str) -> Netlist:
     return _netlist(product, module, script, "synth_xilinx -abc9")
 
 
+def generic(product: Product, module: str) -> Netlist:
+    """Gates of no library: of two inputs, three with AOI3 and OAI3, and multiplexers. Memories become flip-flops."""
+    gates = "AND,NAND,OR,NOR,XOR,XNOR,MUX,AOI3,OAI3"
+    script = [f"synth -top {module} -flatten -run begin:fine", "synth -run fine:check", f"abc -g {gates}", "opt_clean"]
+    return _netlist(product, module, script, f"synth, abc -g {gates}")
+
+
 def ecp5(product: Product, module: str, dsp: bool = False) -> Netlist:
     """Lattice ECP5, without DSP blocks unless ``dsp``."""
     recipe = f"synth_ecp5 -abc9{'' if dsp else ' -nodsp'}"

@@ -10,7 +10,7 @@ from gen import netlist
 from gen.export import Product
 from gen.synth import Options, synthesise
 
-FIGURES = {"asic": ("area", "ffs"), "ecp5": ("luts", "ffs"), "lut6": ("luts", "ffs")}
+FIGURES = {"asic": ("area", "ffs"), "ecp5": ("luts", "ffs"), "lut6": ("luts", "ffs"), "generic": ("gates", "ffs")}
 """What is counted on a target; the first is what shares are of."""
 
 

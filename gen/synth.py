@@ -15,7 +15,7 @@ from gen.export import Product
 from gen.netlist import Netlist
 from golden.spec import SpecError
 
-TARGETS = ("ecp5", "asic", "lut6")
+TARGETS = ("ecp5", "asic", "lut6", "generic")
 FREQUENCY = 200
 SEEDS = 3
 
@@ -27,9 +27,11 @@ PERIOD = 1000.0
 class Report:
     """What a synthesis came to. ``figures`` by target:
 
-    ``lut6``  luts, ffs, carry4
-    ``ecp5``  luts = lut4 + 2 * ccu2c (a carry cell is two LUTs), ffs, dsps; fmax_mhz is the median of the seeds
-    ``asic``  area in the library's unit (um^2, usually), cells, ffs, delay_ns where a tool can tell
+    ``lut6``     luts, ffs, carry4
+    ``ecp5``     luts = lut4 + 2 * ccu2c + 6 * lutrams (so many places of a LUT each of them takes), ffs, dsps, brams;
+                 fmax_mhz is the median of the seeds
+    ``asic``     area in the library's unit (um^2, usually), cells, ffs, delay_ns where a tool can tell
+    ``generic``  gates, ffs
 
     ``notes`` say how: tools and versions, recipe, what the delay is.
     """
@@ -96,7 +98,7 @@ def synthesise(product: Product, target: str, block: str | None = None, options:
     Raises  :class:`~golden.spec.SpecError` for an unknown target or block and an unusable library,
             :class:`~gen.toolchain.ToolError` for a missing tool.
     """
-    flows = {"ecp5": _ecp5, "asic": _asic, "lut6": _lut6}
+    flows = {"ecp5": _ecp5, "asic": _asic, "lut6": _lut6, "generic": _generic}
     if target not in flows:
         raise SpecError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
     module = netlist.module_of(product, block)
@@ -155,16 +157,25 @@ def _lut6(product: Product, module: str, options: Options) -> tuple[Netlist, dic
     return made, {"luts": luts, "ffs": _count(made, r"FD.E"), "carry4": made.cells["CARRY4"]}, {"recipe": made.recipe}
 
 
+def _generic(product: Product, module: str, options: Options) -> tuple[Netlist, dict[str, float], dict[str, str]]:
+    options.say(f"synthesising {module} for generic gates")
+    made = netlist.generic(product, module)
+    ffs = _count(made, r"\$_S?DFFE?_.*")
+    return made, {"gates": made.cells.total() - ffs, "ffs": ffs}, {"recipe": made.recipe}
+
+
 def _ecp5(product: Product, module: str, options: Options) -> tuple[Netlist, dict[str, float], dict[str, str]]:
     options.say(f"synthesising {module} for ecp5")
     made = netlist.ecp5(product, module, options.dsp)
     cells = made.cells
     figures: dict[str, float] = {
-        "luts": cells["LUT4"] + 2 * cells["CCU2C"],
+        "luts": cells["LUT4"] + 2 * cells["CCU2C"] + 6 * cells["TRELLIS_DPR16X4"],
         "lut4": cells["LUT4"],
         "ccu2c": cells["CCU2C"],
+        "lutrams": cells["TRELLIS_DPR16X4"],
         "ffs": cells["TRELLIS_FF"],
         "dsps": cells["MULT18X18D"],
+        "brams": cells["DP16KD"],
     }
     notes = {"recipe": made.recipe}
     if options.seeds:

@@ -179,7 +179,7 @@ def test_bad_input_is_one_sentence(arguments: str, sentence: str, capsys: pytest
 
 def test_other_bad_input(library: liberty.Library) -> None:
     product = export(SPEC)
-    with pytest.raises(SpecError, match=r"^target must be one of ecp5, asic, lut6, not 'lut5'$"):
+    with pytest.raises(SpecError, match=r"^target must be one of ecp5, asic, lut6, generic, not 'lut5'$"):
         synthesise(product, "lut5")
     with pytest.raises(SpecError, match=r"^target must be ecp5, or asic with a library, not 'asic'$"):
         gates(product, "pe", "asic")

@@ -171,7 +171,9 @@ class OrizuruSpec(UnitSpec):
         lane_bits = self.depth - row_bits
         serial = both and not self.pair
         if self.variant == "memory":
-            path = 2 + lane_bits + 2 * row_bits  # row and root; a level of rows reads, then compares
+            path = (
+                3 + lane_bits + 3 * row_bits
+            )  # two for a row, one for the root; a level of rows reads, pairs, compares
             step, refills = path + (3 if self.pair else 1), (1, 3)[: self.trees]
             return Timing(path, 0, step, self.trees, first_lag=int(serial), lag=2 * serial, refills=refills)
         layers = lane_bits * (lane_bits + 1) // 2

@@ -27,10 +27,11 @@ class Timing:
     """The cycles of a variant while no stream stalls.
 
     ``settle``: from the write of a vector's last beat to the earliest exchange. ``fill``: from the cycle after the
-    exchange to the first winner. ``step``: from one largest (of one side alone: one result) to the next. ``per_step``:
-    results of a step. ``load``: cycles per beat. ``first_lag`` and ``lag``: from a largest to the smallest of its step,
-    in the first step and in later ones. ``refills``: for each result of a step the cycle, counted from its largest, in
-    which the loader waits since a row is read again.
+    exchange to the first winner. ``step``: from one largest (of one side alone: one result) to the next; ``alone``: so
+    much less before a largest that ends the vector. ``per_step``: results of a step. ``load``: cycles per beat.
+    ``first_lag`` and ``lag``: from a largest to the smallest of its step, in the first step and in later ones.
+    ``refills``: for each result of a step the cycle, counted from its largest, in which the loader waits since a row is
+    read again.
     """
 
     settle: int
@@ -40,6 +41,7 @@ class Timing:
     load: int = 1
     first_lag: int = 0
     lag: int = 0
+    alone: int = 0
     refills: tuple[int, ...] = ()
 
     @property
@@ -47,22 +49,20 @@ class Timing:
         """From the input beat that ends a vector to the first output beat, on an idle unit."""
         return latency.SKID + self.settle + 1 + self.fill + latency.SKID
 
-    def largest(self, step: int) -> int:
-        """From the first cycle after the exchange to the largest of that step."""
-        return self.fill + step * self.step
-
-    def last(self, results: int) -> int:
-        """From the first cycle after the exchange to a vector's last result; without results one beat says so."""
-        if not results:
-            return 0
-        step, side = divmod(results - 1, self.per_step)
-        return self.largest(step) + side * (self.lag if step else self.first_lag)
+    def result(self, number: int, results: int) -> int:
+        """From the first cycle after the exchange to one of a vector's results."""
+        step, side = divmod(number, self.per_step)
+        at = self.fill + step * self.step
+        if side:
+            return at + (self.lag if step else self.first_lag)
+        return at - (self.alone if step and number == results - 1 else 0)
 
     def _waits(self, results: int) -> Iterator[int]:
         """When the loader waits, from the first cycle after the exchange."""
         if self.refills:
-            for step, side in (divmod(i, self.per_step) for i in range(results)):
-                yield self.largest(step) + self.refills[side]
+            for number in range(results):
+                side = number % self.per_step
+                yield self.result(number - side, results) + self.refills[side]
 
     def _written(self, write: int, beats: int, waits: Iterable[int]) -> int:
         """The cycle in which the last of the beats is written, the first one in cycle ``write`` at the earliest."""
@@ -80,6 +80,6 @@ class Timing:
         for job in jobs:
             swap = max(self._written(write, job.beats, waits) + self.settle, end)
             waits = [swap + 1 + wait for wait in self._waits(job.results)]
-            end = swap + 1 + self.last(job.results)
+            end = swap + 1 + (self.result(job.results - 1, job.results) if job.results else 0)
             write = swap
         return end + latency.SKID + 1

@@ -133,17 +133,19 @@ class Running(wiring.Component):
         places = [Place(m, self.winner.shape(), f"place_{i}") for i in range(size)]
         m.submodules.merge = merge = Shared(Network, shape, self.rule, merging(size), size, False)
         m.submodules.ranked = ranked = Shared(Ranked, shape, size)
-        for i in range(size):
+        for i, place in enumerate(places):
+            before = Signal(place.key.shape(), name=f"before_{i}")
+            m.d.comb += [before.eq(place.key), before.valid.eq(place.key.valid & ~self.swap)]
             other = size - 1 - i
             if other >= len(self.beat):
-                m.d.comb += merge.i[i].eq(places[i].key)
+                m.d.comb += merge.i[i].eq(before)
                 continue
             m.submodules[f"better_{i}"] = better = Shared(Exchange, shape, self.rule)
-            m.d.comb += [better.a.eq(places[i].key), better.b.eq(self.beat[other]), merge.i[i].eq(better.first)]
-        with m.If(self.swap):
-            m.d.sync += [place.valid.eq(0) for place in places]
-        with m.Elif(self.valid):
+            m.d.comb += [better.a.eq(before), better.b.eq(self.beat[other]), merge.i[i].eq(better.first)]
+        with m.If(self.valid):  # of one lane the first key comes in the cycle of the exchange
             m.d.sync += [place.eq(key) for place, key in zip(places, merge.o, strict=True)]
+        with m.Elif(self.swap):
+            m.d.sync += [place.valid.eq(0) for place in places]
         m.d.comb += [
             *(listed.eq(place.key) for listed, place in zip(ranked.places, places, strict=True)),
             ranked.swap.eq(self.swap),

@@ -27,17 +27,21 @@ from hdl.orizuru.shape import NOT_LARGER, Shape
 from hdl.shared import Shared
 
 
-def tag_layout(row_bits: int) -> data.StructLayout:
+def row_width(shape: Shape) -> int:
+    """Bits of a row's number; one at least, so that no port is empty."""
+    return max(1, shape.row_bits(shape.depth))
+
+
+def tag_layout(shape: Shape) -> data.StructLayout:
     """What goes with a row's winners: whether there are any, where the row is, and whether it is read again after the
     winner of ``tree`` was taken (``refill``) or is new (``last`` of its vector)."""
-    return data.StructLayout({"valid": 1, "refill": 1, "tree": 1, "last": 1, "bank": 1, "row": row_bits})
+    return data.StructLayout({"valid": 1, "refill": 1, "tree": 1, "last": 1, "bank": 1, "row": row_width(shape)})
 
 
 def item_layout(shape: Shape, level: int) -> data.StructLayout:
     """The winners of a branch of that level, one per tree, with their tag."""
-    row_bits = shape.row_bits(shape.depth)
     winners = data.ArrayLayout(shape.winner(level), len(shape.rules))
-    return data.StructLayout({"tag": tag_layout(row_bits), "winners": winners})
+    return data.StructLayout({"tag": tag_layout(shape), "winners": winners})
 
 
 def merge(m: Module, right_wins: Value, left: Any, right: Any, best: Any) -> None:
@@ -70,7 +74,7 @@ class Lanes(wiring.Component):
         super().__init__(
             {
                 "keys": In(data.ArrayLayout(key, shape.lanes)),
-                "tag": In(tag_layout(shape.row_bits(shape.depth))),
+                "tag": In(tag_layout(shape)),
                 "o": Out(item_layout(shape, shape.lane_bits)),
             }
         )
@@ -127,7 +131,7 @@ class Lanes(wiring.Component):
 class Level(wiring.Component):
     """Winners of rows, or of branches of them, beside their neighbours': stored, and compared.
 
-    Latency     2 cycles: the neighbour is read, and compared.
+    Latency     3 cycles: the neighbour is read, put beside, compared.
     Throughput  an item per cycle. While a vector loads only the second of two neighbours, or its last one, goes on.
 
     Members
@@ -140,7 +144,7 @@ class Level(wiring.Component):
     def __init__(self, shape: Shape, level: int):
         self.shape = shape
         self.level = level
-        members = {"i": In(item_layout(shape, level - 1)), "last_row": In(shape.row_bits(shape.depth))}
+        members = {"i": In(item_layout(shape, level - 1)), "last_row": In(row_width(shape))}
         super().__init__(members | {"o": Out(item_layout(shape, level))})
 
     def elaborate(self, platform: Any) -> Module:
@@ -157,13 +161,17 @@ class Level(wiring.Component):
             write.en.eq(self.i.tag.valid),
             read.addr.eq(Cat(place ^ 1, self.i.tag.bank)),
         ]
-        tag, o = held.tag, Signal(self.o.shape())
+        tag = held.tag
         at, last = tag.row[below:], self.last_row[below:]
         odd = at[0]
         there = named(m, odd | (tag.refill & (at != last)), "neighbour_there")
-        m.d.comb += [o.tag.eq(tag), o.tag.valid.eq(tag.valid & (tag.refill | odd | tag.last))]
+        goes_on = Signal.like(tag)
+        m.d.sync += [goes_on.eq(tag), goes_on.valid.eq(tag.valid & (tag.refill | odd | tag.last))]
+        o = Signal(self.o.shape())
+        m.d.comb += o.tag.eq(goes_on)
         for t, rule in enumerate(self.shape.rules):
-            self._merge(m, rule, odd, there, held.winners[t], read.data[t], o.winners[t])
+            left, right = self._pair(m, odd, there, held.winners[t], read.data[t])
+            merge(m, self.shape.right_wins(rule, left.word, right.word), left, right, o.winners[t])
         m.d.comb += self.o.eq(self._held(m, o, "after"))
         return m
 
@@ -176,28 +184,28 @@ class Level(wiring.Component):
         m.d.comb += [held.tag.eq(tag), held.winners.eq(winners)]
         return held
 
-    def _merge(self, m: Module, rule: str, odd: Value, there: Value, mine: Any, other: Any, best: Any) -> None:
-        """One of them is the left one."""
-        left, right = (Signal(mine.shape(), name=name) for name in ("left", "right"))
-        m.d.comb += [
+    def _pair(self, m: Module, odd: Value, there: Value, mine: Any, other: Any) -> tuple[Any, Any]:
+        """The left and the right one of two neighbours, in registers."""
+        left, right = (Signal(mine.shape(), name=name, reset_less=True) for name in ("left", "right"))
+        m.d.sync += [
             left.eq(Mux(odd, other, mine)),
             right.eq(Mux(odd, mine, other)),
             left.valid.eq(Mux(odd, other.valid & there, mine.valid)),
             right.valid.eq(Mux(odd, mine.valid, other.valid & there)),
         ]
-        merge(m, self.shape.right_wins(rule, left.word, right.word), left, right, best)
+        return left, right
 
 
 def refill_layout(shape: Shape) -> data.StructLayout:
     """A winner that was taken: its tree and its place."""
-    members = {"valid": 1, "tree": 1, "row": shape.row_bits(shape.depth), "lane": shape.lane_bits}
+    members = {"valid": 1, "tree": 1, "row": row_width(shape), "lane": shape.lane_bits}
     return data.StructLayout(members)
 
 
 class Rows(wiring.Component):
     """The keys: beats on their way in, rows on their way through the trees again, without the key that was taken.
 
-    Latency     1 cycle. A row must not be read again in the cycle after it was.
+    Latency     2 cycles. A row must not be read again in the cycle after it was.
 
     Members
     -------
@@ -207,23 +215,21 @@ class Rows(wiring.Component):
 
     kind = "rows"
 
-    def __init__(self, shape: Shape, rows: int):
+    def __init__(self, shape: Shape):
         self.shape = shape
-        self.rows = rows
-        row_bits = shape.row_bits(shape.depth)
         self.key = data.StructLayout({"word": shape.word, "valid": len(shape.rules)})
         super().__init__(
             {
                 "write": In(1),
-                "row": In(row_bits),
+                "row": In(row_width(shape)),
                 "slots": In(data.ArrayLayout(shape.slot, shape.lanes)),
                 "last": In(1),
                 "refill": In(refill_layout(shape)),
                 "bank": In(1),
                 "swap": In(1),
                 "keys": Out(data.ArrayLayout(self.key, shape.lanes)),
-                "tag": Out(tag_layout(row_bits)),
-                "last_row": Out(row_bits),
+                "tag": Out(tag_layout(shape)),
+                "last_row": Out(row_width(shape)),
             }
         )
 
@@ -232,40 +238,46 @@ class Rows(wiring.Component):
         m.submodules.rows = rows = Memory(shape=self.keys.shape(), depth=2 << len(self.row), init=[])
         write, read = rows.write_port(), rows.read_port()
         fresh, lane = Signal(self.slots.shape(), reset_less=True), Signal.like(self.refill.lane)
+        now = self._now(m)
+        keys = Signal(self.keys.shape())
         m.d.comb += [
             read.addr.eq(Cat(self.refill.row, self.bank)),
             read.en.eq(self.refill.valid),
-            write.addr.eq(Cat(self.tag.row, self.tag.bank)),
-            write.data.eq(self.keys),
-            write.en.eq(self.tag.valid),
+            write.addr.eq(Cat(now.row, now.bank)),
+            write.data.eq(keys),
+            write.en.eq(now.valid),
         ]
         m.d.sync += [fresh.eq(self.slots), lane.eq(self.refill.lane)]
-        self._tag(m)
-        for i, key in enumerate(self.keys):
+        for i, key in enumerate(keys):
             stored = read.data[i]
-            taken = (lane == i) << self.tag.tree
+            taken = (lane == i) << now.tree
             m.d.comb += [
-                key.word.eq(Mux(self.tag.refill, stored.word, fresh[i].word)),
-                key.valid.eq(Mux(self.tag.refill, stored.valid & ~taken, fresh[i].valid.replicate(len(key.valid)))),
+                key.word.eq(Mux(now.refill, stored.word, fresh[i].word)),
+                key.valid.eq(Mux(now.refill, stored.valid & ~taken, fresh[i].valid.replicate(len(key.valid)))),
             ]
+        after = Signal(keys.shape(), reset_less=True)
+        m.d.sync += [after.eq(keys), self.tag.eq(now)]
+        m.d.comb += self.keys.eq(after)
         return m
 
-    def _tag(self, m: Module) -> None:
-        """Of what the lanes see next; and the last row of either vector."""
+    def _now(self, m: Module) -> Any:
+        """The tag of the keys that are written now; and the last row of either vector."""
         refill = self.refill
+        now = Signal.like(self.tag, name="now")
         ends = Signal.like(self.row)  # last row of the vector that loads
         m.d.sync += [
-            self.tag.valid.eq(self.write | self.last | refill.valid),
-            self.tag.refill.eq(refill.valid),
-            self.tag.tree.eq(refill.tree),
-            self.tag.last.eq(self.last),
-            self.tag.bank.eq(Mux(refill.valid | self.swap, self.bank, ~self.bank)),
-            self.tag.row.eq(Mux(refill.valid, refill.row, self.row)),
+            now.valid.eq(self.write | self.last | refill.valid),
+            now.refill.eq(refill.valid),
+            now.tree.eq(refill.tree),
+            now.last.eq(self.last),
+            now.bank.eq(Mux(refill.valid | self.swap, self.bank, ~self.bank)),
+            now.row.eq(Mux(refill.valid, refill.row, self.row)),
         ]
         with m.If(self.last):
             m.d.sync += ends.eq(self.row)
         with m.If(self.swap):
             m.d.sync += self.last_row.eq(ends)
+        return now
 
 
 class Roots(wiring.Component):
@@ -340,7 +352,7 @@ class MemoryTree(Selector):
         shape = self.shape
         bank = Signal()
         m.d.sync += bank.eq(bank ^ self.swap)
-        m.submodules.rows = rows = Shared(Rows, shape, self.spec.rows)
+        m.submodules.rows = rows = Shared(Rows, shape)
         m.submodules.lanes = lanes = Shared(Lanes, shape)
         m.submodules.roots = roots = Shared(Roots, shape)
         m.d.comb += [

@@ -24,7 +24,9 @@ OF_ONE_TARGET = {"liberty": "asic", "freq": "ecp5", "seeds": "ecp5", "dsp": "ecp
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     configuration.add_arguments(parser)
     natural = configuration.natural
-    parser.add_argument("--target", choices=TARGETS, required=True, help="asic: standard cells; lut6: no timing")
+    parser.add_argument(
+        "--target", choices=TARGETS, required=True, help="asic: standard cells; lut6, generic: no timing"
+    )
     parser.add_argument(
         "--block", metavar="KIND", help="one kind of block, with what is below it (default: everything)"
     )
