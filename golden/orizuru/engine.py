@@ -171,11 +171,11 @@ class OrizuruSpec(UnitSpec):
         lane_bits = self.depth - row_bits
         serial = both and not self.pair
         if self.variant == "memory":
-            path = (
-                3 + lane_bits + 3 * row_bits
-            )  # two for a row, one for the root; a level of rows reads, pairs, compares
-            step, refills = path + (3 if self.pair else 1), (1, 3)[: self.trees]
-            return Timing(path, 0, step, self.trees, first_lag=int(serial), lag=2 * serial, refills=refills)
+            path = 3 + lane_bits + 3 * row_bits  # row, root; a level of rows reads, puts side by side, compares
+            alone, refills = 2 * self.pair, (1, 3)[: self.trees]
+            lag, first_lag = 2 * serial, int(serial)
+            step = path + 1 + alone
+            return Timing(path, 0, step, self.trees, first_lag=first_lag, lag=lag, alone=alone, refills=refills)
         layers = lane_bits * (lane_bits + 1) // 2
         aligned = self.trees - self.sorters  # a beat for the other side is turned round in a cycle of its own
         settle = {"queue": self.lanes + 1, "bitonic": 1 + layers + aligned}.get(self.variant, 1)

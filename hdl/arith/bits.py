@@ -35,6 +35,14 @@ def lookup(table: Iterable[int], width: int, index: Value) -> Value:
     return Cat(Array(C(value & ((1 << width) - 1), width) for value in table)[index])
 
 
+def count_ones(value: Value) -> Value:
+    """How many bits are set: a tree of sums."""
+    if len(value) < 2:
+        return value
+    half = len(value) // 2
+    return count_ones(value[:half]) + count_ones(value[half:])
+
+
 def leading_one(value: Value) -> Value:
     """Position of the highest set bit (0 where none is set): a tree of two-way choices."""
     position, _ = _leading(value)

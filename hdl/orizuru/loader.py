@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.orizuru.engine import OrizuruSpec
-from hdl.arith.bits import named
+from hdl.arith.bits import count_ones, named
 from hdl.orizuru.keys import encode
 from hdl.orizuru.shape import Shape
 from hdl.stream.signature import payload_layout
@@ -66,7 +66,7 @@ class Loader(wiring.Component):
             ]
         keys, misplaced = self._keys(m, ends_rows)
         before = Mux(self.swap, 0, self.count)
-        m.d.sync += self.count.eq(before + Mux(self.write, sum(keys), 0))
+        m.d.sync += self.count.eq(before + Mux(self.write, count_ones(Cat(keys)), 0))
         m.d.comb += self.error.eq(accept & (misplaced | over))
         return m
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.arith.bits import named
+from hdl.arith.bits import count_ones, named
 from hdl.orizuru.first import First
 from hdl.orizuru.selector import Selector
 from hdl.orizuru.shape import LARGER, NOT_LARGER, Shape
@@ -95,7 +95,7 @@ class Radix(Selector):
     def _wanted(self, m: Module, t: int, leaves: list[Any], looking: Value) -> Value:
         """How many of the tied keys are wanted still."""
         wanted = Signal(range(self.spec.n + 1), name=f"wanted_{t}")
-        count = named(m, sum((leaf.ones[t] for leaf in leaves), start=C(0, 1)), f"ones_{t}")
+        count = named(m, count_ones(Cat(leaf.ones[t] for leaf in leaves)), f"ones_{t}")
         stay = named(m, count >= wanted, f"ones_stay_{t}")
         with m.If(self.swap):
             m.d.sync += wanted.eq((self.results + (len(self.take) - 1 - t)) >> (len(self.take) - 1))
