@@ -15,6 +15,9 @@ from typing import Any, ClassVar, Self
 
 from golden.ports import Beats, StatusPort, StreamPort
 
+AUTO = "auto"
+"""The choice of a field that is derived from the others."""
+
 
 class SpecError(ValueError):
     """Bad input: one sentence that names the field, the rule and the value."""
@@ -31,7 +34,7 @@ def param(
     """One field of a specification.
 
     ``default=None`` means that the value is derived from the other fields when it is not given (see
-    :meth:`Spec._derive`); after construction no field is ``None``.
+    :meth:`Spec._derive`), and the choice ``auto`` that it always is; after construction no field is either.
     """
     meta = {"doc": doc, "choices": tuple(choices) if choices else None, "low": low, "high": high}
     return dataclasses.field(default=default, metadata=meta)
@@ -61,7 +64,7 @@ class Spec:
             elif f.default is not None:
                 raise SpecError(f"{f.name} must be given, not None")
         for name, value in self._derive().items():
-            if getattr(self, name) is None:
+            if getattr(self, name) in (None, AUTO):
                 object.__setattr__(self, name, value)
         self._check()
         for name, value in self.values().items():
@@ -69,7 +72,7 @@ class Spec:
                 raise SpecError(f"{name} must be given, not None")
 
     def _derive(self) -> dict[str, Any]:
-        """Values for the fields whose default is ``None``."""
+        """Values for the fields that are ``None`` or ``auto``."""
         return {}
 
     def _check(self) -> None:

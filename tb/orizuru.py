@@ -26,6 +26,7 @@ def bench(spec: OrizuruSpec, seed: int) -> list[Case]:
         case_of(spec, "lengths", list(_lengths(spec, rng)), seed=seed),
         case_of(spec, "patterns", tied, seed=seed),
         case_of(spec, "holes", [_holes(spec, rng) for _ in range(8)], seed=seed),
+        case_of(spec, "shorter", list(_shorter(spec, rng)), seed=seed),
         case_of(spec, "nothing", [_some(spec, rng, 0, 1), _some(spec, rng, spec.n, 0)] * 3, seed=seed),
         *(case_of(spec, f"alone-{n}", [_some(spec, rng, n, spec.k_max)], seed=seed) for n in (0, 1, spec.n)),
         *cases_of(spec, "mixed", mixed, seed=seed),
@@ -130,6 +131,18 @@ def _holes(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:
     n = spec.n
     job = Vector(random_keys(spec, rng, n), spec.k_max, rng.random(n) < rng.random())
     return with_thresholds(spec, rng, job)
+
+
+def _shorter(spec: OrizuruSpec, rng: np.random.Generator) -> Iterator[Vector]:
+    """Shorter and shorter ones, two of each length: whatever an earlier one left would win on both sides."""
+    fmt, lengths = spec.key_format, sorted({round(n) for n in np.geomspace(1, spec.n, 8)}, reverse=True)
+    order = np.argsort(fmt.order(values := np.arange(fmt.low, fmt.high + 1)), kind="stable")
+    for step, n in enumerate(lengths):
+        inside = values[order][step * 7 : len(values) - step * 7]
+        for _ in range(2):
+            some = rng.choice(inside, n)
+            some[:1], some[-1:] = inside[0], inside[-1]
+            yield with_thresholds(spec, rng, Vector(some, spec.k_max))
 
 
 def _long(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:

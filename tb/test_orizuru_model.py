@@ -268,18 +268,14 @@ def test_figures(variant: str) -> None:
         (
             {"variant": "heap"},
             "variant must be one of systolic, comb, unit16, level, memory, queue, bitonic, radix, threshold, "
-            "not 'heap'",
+            "auto, not 'heap'",
         ),
-        ({"pair": True, "sides": "largest"}, "pair must be false for sides largest, variant systolic, not true"),
-        ({"pair": True, "variant": "threshold"}, "pair must be false for sides both, variant threshold, not true"),
-        (
-            {"ties": "paper", "variant": "threshold"},
-            "ties must be order for sides both, variant threshold, not 'paper'",
-        ),
-        (
-            {"ties": "paper", "sides": "largest"},
-            "ties must be order for sides largest, variant systolic, not 'paper'",
-        ),
+        ({"pair": True, "sides": "largest"}, "pair must be false for sides largest, not true"),
+        ({"pair": True, "variant": "threshold"}, "pair must be false for variant threshold, not True"),
+        ({"ties": "paper", "variant": "threshold"}, "ties must be order for variant threshold, not 'paper'"),
+        ({"every": 9, "variant": "threshold"}, "every must be 0 for variant threshold, not 9"),
+        ({"ties": "paper", "sides": "largest"}, "ties must be order for sides largest, not 'paper'"),
+        ({"every": 60}, "every must be 0 or at least 64 for variant systolic, not 60"),
     ],
 )
 def test_refusals(values: dict[str, Any], sentence: str) -> None:

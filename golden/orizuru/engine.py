@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import latency
+from golden.orizuru import area
 from golden.orizuru.keys import KEYS, KeyFormat
 from golden.orizuru.timing import Load, Timing
 from golden.ports import Beats, Field, StatusPort, StreamPort
-from golden.spec import SpecError, UnitSpec, param
+from golden.spec import AUTO, SpecError, UnitSpec, param
 
 Int = NDArray[np.int64]
 
@@ -81,13 +82,33 @@ class OrizuruSpec(UnitSpec):
         "systolic",
         "tree of registers, refilled as holes sink (systolic), along the whole path (comb), by units of 16 inputs "
         "(unit16) or a level a cycle, as published (level); tree in block RAM (memory); priority queue, bitonic "
-        "network, radix select, static thresholds",
-        choices=VARIANTS,
+        "network, radix select, static thresholds; auto: the smallest ranked one that meets every and within",
+        choices=(*VARIANTS, AUTO),
     )
     pair: bool = param(False, "a beat of o holds a largest and a smallest")
 
+    every: int = param(0, "most cycles from vector to vector, of n keys and k_max; 0: any", low=0, high=1 << 20)
+    within: int = param(0, "most cycles from a vector's last beat to its last result; 0: any", low=0, high=1 << 20)
+
     def _derive(self) -> dict[str, Any]:
-        return {"k_max": self.n // 2}
+        derived: dict[str, Any] = {"k_max": self.k_max if self.k_max is not None else self.n // 2}
+        if self.variant == AUTO:
+            derived["variant"] = self._smallest(derived["k_max"])
+        return derived
+
+    def _smallest(self, k_max: int) -> str:
+        """The variant of least estimated area that is fast enough, of those with results by rank."""
+        values = self.values() | {"k_max": k_max, "every": 0, "within": 0}
+        specs = [type(self)(**values | {"variant": variant}) for variant in RANKED]
+        slow = [(self.every and self.every < s.interval) or (self.within and self.within < s.span) for s in specs]
+        enough = [s for s, too_slow in zip(specs, slow, strict=True) if not too_slow]
+        if not enough:
+            least = min(s.interval for s in specs), min(s.span for s in specs)
+            raise SpecError(
+                f"every and within must be 0 or leave a variant: at least {least[0]} and {least[1]}, "
+                f"not {self.every} and {self.within}"
+            )
+        return min(enough, key=area.luts).variant
 
     def _check(self) -> None:
         if self.k_max > self.n:
@@ -96,10 +117,21 @@ class OrizuruSpec(UnitSpec):
             raise SpecError(f"lanes must be at most n = {self.n}, not {self.lanes}")
         if self.sides == "magnitude" and self.key_format.kind == "uint":
             raise SpecError(f"sides must be one of both, largest, smallest for key {self.key}, not 'magnitude'")
-        if self.pair and (self.sides != "both" or self.variant == "threshold"):
-            raise SpecError(f"pair must be false for sides {self.sides}, variant {self.variant}, not true")
-        if self.ties != "order" and (self.variant == "threshold" or self.sides in ("largest", "magnitude")):
-            raise SpecError(f"ties must be order for sides {self.sides}, variant {self.variant}, not {self.ties!r}")
+        if self.pair and self.sides != "both":
+            raise SpecError(f"pair must be false for sides {self.sides}, not true")
+        if self.ties != "order" and self.sides in ("largest", "magnitude"):
+            raise SpecError(f"ties must be order for sides {self.sides}, not {self.ties!r}")
+        if self.variant == "threshold":
+            for name, value in {"pair": False, "ties": "order", "every": 0, "within": 0}.items():
+                if getattr(self, name) != value:
+                    shown = str(value).lower()
+                    raise SpecError(f"{name} must be {shown} for variant threshold, not {getattr(self, name)!r}")
+            return
+        for name, need in (("every", self.interval), ("within", self.span)):
+            if 0 < getattr(self, name) < need:
+                raise SpecError(
+                    f"{name} must be 0 or at least {need} for variant {self.variant}, not {getattr(self, name)}"
+                )
 
     @property
     def key_format(self) -> KeyFormat:
@@ -192,6 +224,18 @@ class OrizuruSpec(UnitSpec):
         )
 
     @property
+    def interval(self) -> int:
+        """Cycles from vector to vector, of n keys and ``k_max``, while no stream stalls."""
+        full = Load(self.rows, self.results(self.n, self.k_max))
+        return self.timing.cycles([full] * 4) - self.timing.cycles([full] * 3)
+
+    @property
+    def span(self) -> int:
+        """Cycles from the beat that ends a vector to its last result, of n keys and ``k_max``, on an idle unit."""
+        results = self.results(self.n, self.k_max)
+        return self.latency - self.timing.fill + self.timing.result(results - 1, results)
+
+    @property
     def latency(self) -> int:
         """Of ``threshold``: to the last output beat of a vector whose last beat has nothing beyond a threshold."""
         if self.variant == "threshold":
@@ -207,6 +251,7 @@ class OrizuruSpec(UnitSpec):
         if self.variant != "threshold":
             full = Vector(np.zeros(self.n, np.int64), self.k_max)
             figures |= {"step_period": self.timing.step, f"cycles_k{self.k_max}": self.cycles(full)}
+            figures |= {"cycles_between_vectors": self.interval, "cycles_after_last_beat": self.span}
         return figures
 
     @property

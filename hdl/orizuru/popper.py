@@ -59,8 +59,7 @@ class Popper(wiring.Component):
         turns = self.spec.trees > lanes
         busy, tree = Signal(), Signal(range(max(2, self.spec.trees)))
         left = Signal.like(self.results)
-        last = left <= lanes
-        there = [left > lane for lane in range(lanes)]
+        last, there = Signal(), Signal(lanes)  # of the results that are left: all fit into this beat, these lanes' are
         winners = [Signal(self.shape.winner(self.spec.depth), name=f"winner_{lane}") for lane in range(lanes)]
         for lane, winner in enumerate(winners):
             m.d.comb += winner.eq(self.winners[tree] if turns else self.winners[lane])
@@ -74,8 +73,10 @@ class Popper(wiring.Component):
         ]
         with m.If(self.swap):
             m.d.sync += [busy.eq(1), left.eq(self.results), tree.eq(0)]
+            m.d.sync += [last.eq(self.results <= lanes), there.eq(Cat(self.results > lane for lane in range(lanes)))]
         with m.Elif(pop):
             m.d.sync += [busy.eq(~last), left.eq(left - lanes)]
+            m.d.sync += [last.eq(left <= 2 * lanes), there.eq(Cat(left > lanes + lane for lane in range(lanes)))]
             if turns:
                 m.d.sync += tree.eq(~tree)
         for lane, (winner, valid) in enumerate(zip(winners, there, strict=True)):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyosys
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable, Fragment, Module, Signal, Value
 
@@ -42,13 +43,15 @@ class Property(Elaboratable):
 
 @dataclass(frozen=True)
 class Claim:
-    """What is to be proved of which unit at which size; ``cycles`` asks for a bounded check in place of a proof."""
+    """What is to be proved of which unit at which size; ``cycles`` asks for a bounded check in place of a proof, which
+    ``engine`` may be :data:`ABC` for."""
 
     subject: str
     text: str
     size: str
     circuit: Callable[[], Property]
     cycles: int | None = None
+    engine: str = "Yosys sat"
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,9 @@ class Undecided(AssertionError):
     """No counterexample, and no proof either: the induction needs more steps or a stronger invariant."""
 
 
-ENGINE = "Yosys sat"
+ABC = "ABC bmc3"
+"""Model checker for many gates and many cycles; the reset is high in the first cycle alone."""
+
 MAX_STEPS = 20
 
 # Yosys ends its process on an error, so it gets one of its own.
@@ -89,6 +94,32 @@ cd top
 """
 
 
+_GATES = """\
+read_rtlil top.il
+hierarchy -check -top top
+proc
+flatten
+memory_collect
+memory_map
+chformal -lower
+setattr -unset init w:*
+chformal -assert -skip 1
+cd top
+setundef -undriven -zero
+opt -full
+techmap
+opt
+formalff -clk2ff
+dffunmap
+techmap
+opt
+aigmap
+opt_clean
+"""
+
+_RESET = "  wire width 1 \\\\rst\\n  cell $initstate \\\\first_cycle\\n    connect \\\\Y \\\\rst\\n  end\\n"
+
+
 def prove(claim: Claim, timeout: float = 300) -> Proof:
     """Decide a claim.
 
@@ -99,6 +130,11 @@ def prove(claim: Claim, timeout: float = 300) -> Proof:
     circuit = claim.circuit()
     fragment = Fragment.get(circuit, None)  # from here on its inputs and probes are known
     netlist = rtlil.convert(fragment, ports=[*circuit.inputs, *circuit.probes.values()], emit_src=False)
+    result = (_abc if claim.engine == ABC else _sat)(claim, circuit, netlist, timeout)
+    return Proof(claim, result, claim.engine, time.monotonic() - start)
+
+
+def _sat(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
     script = _PREPARE + "".join(f"connect -set {s.name} \\{path}\n" for path, s in circuit.probes.items())
     command = "sat -prove-asserts -set-assumes -show-ports"
     if re.search(r"^  wire .*\\clk$", netlist, re.MULTILINE):
@@ -106,8 +142,26 @@ def prove(claim: Claim, timeout: float = 300) -> Proof:
         command += (
             f" -tempinduct-baseonly -maxsteps {claim.cycles}" if claim.cycles else f" -tempinduct -maxsteps {MAX_STEPS}"
         )
-    log = _yosys(netlist, f"{script}{command}\n", timeout)
-    return Proof(claim, _verdict(claim, log), ENGINE, time.monotonic() - start)
+    return _verdict(claim, _yosys(netlist, f"{script}{command}\n", timeout))
+
+
+def _abc(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
+    """Assertions become outputs of a network of gates, each of which must stay 0."""
+    with tempfile.TemporaryDirectory() as folder:
+        aiger, found = Path(folder, "gates.aig"), Path(folder, "counterexample")
+        top = netlist.index("module \\top\n")
+        netlist = netlist[:top] + re.sub(r"  wire width 1 input \d+ +\\rst\n", _RESET, netlist[top:], count=1)
+        _yosys(netlist, f"{_GATES}write_aiger -zinit -symbols {aiger}\n", timeout)
+        commands = f"read_aiger {aiger}; strash; fold; strash; bmc3 -F {claim.cycles}; write_cex -n {found}"
+        command = [str(Path(pyosys.__file__).parent / "yosys-abc"), "-q", commands]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        if "was asserted in frame" in run.stdout:
+            what = f"{claim.subject}, {claim.size}: {claim.text}"
+            values = found.read_text() if found.exists() else ""
+            raise Refuted(f"{what}: false\n{run.stdout}\n{values}")
+    if f"No output asserted in {claim.cycles} frames" not in run.stdout:
+        raise RuntimeError(f"ABC said neither yes nor no:\n{run.stdout}{run.stderr}")
+    return f"bounded, {claim.cycles} cycles"
 
 
 def _yosys(netlist: str, script: str, timeout: float) -> str:
