@@ -7,23 +7,13 @@ import pytest
 from hdl.orizuru.shape import LARGER, NOT_LARGER, SMALLER
 from hdl.orizuru.tree import Holding, Node, Pair, Shifting
 from tb.formal import Claim, Refuted, Undecided, prove
-from tb.formal.orizuru import CLAIMS, LEAVES_KEY, TREES, Choice, Leaves, Merge, shape
+from tb.formal.orizuru import CLAIMS, LEAVES_KEY, Choice, Leaves, Merge, shape
 from tb.test_formal_stream import broken
 
 
-def claims(*, trees: bool) -> list[Any]:
-    return [pytest.param(c, id=c.size) for c in CLAIMS if (c.text == TREES) == trees]
-
-
-@pytest.mark.parametrize("claim", claims(trees=False))
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.size)
 def test_proved(claim: Claim) -> None:
     assert prove(claim).result.startswith("proved ")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("claim", claims(trees=True))
-def test_bounded(claim: Claim) -> None:
-    assert prove(claim).result == f"bounded, {claim.cycles} cycles"
 
 
 @pytest.mark.parametrize(

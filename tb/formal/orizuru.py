@@ -1,4 +1,5 @@
-"""What is proved of the top-k engine: who wins at a node and at a pair of leaves, and what comes out of small trees."""
+"""What is proved of the top-k engine's trees for all time: who wins at a node and at a pair of leaves, and that order
+is kept from level to level."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,16 +10,16 @@ from amaranth.hdl import Assert, Assume, C, Cat, Module, Mux, Signal, Value
 
 from golden.orizuru.engine import TIES
 from hdl.orizuru.shape import LARGER, NOT_LARGER, SMALLER, Shape, choose
-from hdl.orizuru.tree import Holding, Node, Pair, Shifting, branching
+from hdl.orizuru.tree import Holding, Node, Pair, Shifting
 from tb.formal import Claim, Property
 
 RULES = (LARGER, NOT_LARGER, SMALLER)
 LAST = {"order": NOT_LARGER, "paper": SMALLER}
 
 
-def shape(key: int, lanes: int, depth: int, variant: str = "systolic", ties: str = "order") -> Shape:
+def shape(key: int, lanes: int, depth: int, ties: str = "order") -> Shape:
     """Both sides of keys of ``key`` bits."""
-    return Shape(key, key, lanes, depth, (LARGER, LAST[ties]), variant)
+    return Shape(key, key, lanes, depth, (LARGER, LAST[ties]), "systolic")
 
 
 def larger(a: Value, b: Value) -> Value:
@@ -66,103 +67,64 @@ class Choice(Property):
         return m
 
 
-class Trees(Property):
-    """Beside the unit the definition keeps the keys that were written, exchanged and not yet taken.
+class Leaves(Property):
+    """A pair of leaves, written, exchanged and taken at any time: beside it the definition keeps the keys that were
+    written, exchanged and not yet taken. ``invariant``: also what its registers hold, so that induction closes."""
 
-    ``wait`` is how many cycles pass before a tree's next winner: :attr:`fill` after an exchange, :attr:`period` after a
-    pop, both as the specification says. With ``once`` any keys are written after reset, exchanged, and all taken as
-    soon as they are offered; else everything may happen at any time.
-    """
-
-    def __init__(self, dut: Any, fill: int, period: int, once: bool = True):
+    def __init__(self, dut: Pair, invariant: bool = True):
         super().__init__()
         self.dut = dut
-        self.fill = fill
-        self.period = period
-        self.once = once
-        self.inputs += [dut.slots.as_value(), *(() if once else (dut.write, dut.swap, dut.take))]
+        self.invariant = invariant
+        self.inputs += [dut.slots.as_value(), dut.write, dut.swap, dut.take]
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.dut = dut = self.dut
-        n = dut.n
-        self.loaded = [Signal(dut.shape.word, name=f"their_loaded_{i}") for i in range(n)]
-        self.words = [Signal(dut.shape.word, name=f"their_word_{i}") for i in range(n)]
-        self.there, began = Signal(n), Signal(n)
+        loaded, words = (
+            [Signal(dut.shape.word, name=f"their_{what}_{i}") for i in range(2)] for what in ("loaded", "word")
+        )
+        there = Signal(2)
         with m.If(dut.swap):
-            m.d.sync += [self.there.eq(0), began.eq(self.there)]
-            m.d.sync += [w.eq(a) for w, a in zip(self.words, self.loaded, strict=True)]
+            m.d.sync += [there.eq(0), *(w.eq(a) for w, a in zip(words, loaded, strict=True))]
         with m.If(dut.write):
-            m.d.sync += self.there.eq(Cat(slot.valid for slot in dut.slots))
-            m.d.sync += [a.eq(slot.word) for a, slot in zip(self.loaded, dut.slots, strict=True)]
-        if self.once:
-            step = Signal(2)
-            m.d.sync += step.eq(Mux(step == 3, 3, step + 1))
-            m.d.comb += [dut.write.eq(step == 1), dut.swap.eq(step == 2)]
-        self.live: list[Signal] = []
-        out = [began & ~self._tree(m, t, rule) for t, rule in enumerate(dut.shape.rules)]
-        if self.once and NOT_LARGER in dut.shape.rules:
-            enough = sum(began) < sum(out[0]) + sum(out[1])
-            m.d.comb += Assert(enough | ~(out[0] & out[1]).any())  # never twice
+            m.d.sync += there.eq(Cat(slot.valid for slot in dut.slots))
+            m.d.sync += [a.eq(slot.word) for a, slot in zip(loaded, dut.slots, strict=True)]
+        live = [self._tree(m, t, rule, words, there) for t, rule in enumerate(dut.shape.rules)]
+        if self.invariant:
+            self._invariant(m, loaded, words, there, live)
         return m
 
-    def _tree(self, m: Module, t: int, rule: str) -> Signal:
+    def _tree(self, m: Module, t: int, rule: str, words: list[Signal], there: Value) -> Signal:
         """Asserts that the winner is the naive one. Returns the keys that are still in the tree."""
-        dut, take = self.dut, self.dut.take[t]
-        live = Signal(dut.n, name=f"their_live_{t}")
-        self.live.append(live)
-        wait = Signal(range(max(self.fill, self.period) + 1), name=f"wait_{t}")
-        index, best = naive(rule, self.words, live)
-        offered = self._offered(m, t)
-        with m.If(wait != 0):
-            m.d.sync += wait.eq(wait - 1)
+        take, winner = self.dut.take[t], self.dut.winners[t]
+        live = Signal(2, name=f"their_live_{t}")
+        index, best = naive(rule, words, live)
         with m.If(take):
-            m.d.sync += [live.eq(live & ~(C(1, dut.n) << index)), wait.eq(self.period - 1)]
-        with m.If(dut.swap):
-            m.d.sync += [live.eq(self.there), wait.eq(self.fill)]
-        winner = dut.winners[t]
+            m.d.sync += live.eq(live & ~(C(1, 2) << index))
+        with m.If(self.dut.swap):
+            m.d.sync += live.eq(there)
         m.d.comb += [
-            take.eq(offered) if self.once else Assume(~take | offered),
-            Assert(offered == (live.any() & (wait == 0))),
-            Assert(~offered | ((winner.word == best) & (winner.index == index))),
+            Assume(~take | winner.valid),
+            Assert(winner.valid == live.any()),
+            Assert(~winner.valid | ((winner.word == best) & (winner.index == index))),
         ]
         return live
 
-    def _offered(self, m: Module, t: int) -> Value:
-        """Whether a winner stands there for all to see; with variant ``level`` once the comparisons have come up."""
-        dut = self.dut
-        if dut.shape.variant != "level" or dut.level == 1:
-            return dut.winners[t].valid
-        update = Signal(dut.level - 1, name=f"their_update_{t}")
-        m.d.sync += update.eq(Cat(dut.swap | dut.take[t], update))
-        m.d.comb += dut.update[t].eq(update)
-        return dut.winners[t].valid & ~update.any()
-
-
-class Leaves(Trees):
-    """A pair of leaves, and what its registers hold: with that the proof is by induction."""
-
-    def __init__(self, dut: Pair, invariant: bool = True):
-        super().__init__(dut, 0, 1, once=False)
-        self.invariant = invariant
-
-    def elaborate(self, platform: Any) -> Module:
-        m = super().elaborate(platform)
-        if not self.invariant:
-            return m
+    def _invariant(
+        self, m: Module, loaded: list[Signal], words: list[Signal], there: Value, theirs: list[Signal]
+    ) -> None:
         live = [self.probe(f"dut.live_{t}", 2) for t in range(2)]
         in_a_tree = live[0] | live[1]
-        m.d.comb += [Assert(a == b) for a, b in zip(live, self.live, strict=True)]
-        for i, (a, w) in enumerate(zip(self.loaded, self.words, strict=True)):
+        m.d.comb += [Assert(a == b) for a, b in zip(live, theirs, strict=True)]
+        for i, (a, w) in enumerate(zip(loaded, words, strict=True)):
             m.d.comb += [
-                Assert(self.probe(f"dut.loaded_{i}_valid") == self.there[i]),
-                Assert(~self.there[i] | (self.probe(f"dut.loaded_{i}", len(a)) == a)),
+                Assert(self.probe(f"dut.loaded_{i}_valid") == there[i]),
+                Assert(~there[i] | (self.probe(f"dut.loaded_{i}", len(a)) == a)),
                 Assert(~in_a_tree[i] | (self.probe(f"dut.word_{i}", len(w)) == w)),
             ]
-        m.d.comb += Assert(~in_a_tree.all() | (self.probe("dut.right_wins") == larger(self.words[1], self.words[0])))
+        m.d.comb += Assert(~in_a_tree.all() | (self.probe("dut.right_wins") == larger(words[1], words[0])))
         if SMALLER in self.dut.shape.rules:
-            m.d.comb += Assert(~in_a_tree.all() | (self.probe("dut.equal") == (self.words[1] == self.words[0])))
-        return m
+            m.d.comb += Assert(~in_a_tree.all() | (self.probe("dut.equal") == (words[1] == words[0])))
 
 
 def first(rule: str, a: Any, b: Any) -> Value:
@@ -250,26 +212,17 @@ class Merge(Property):
 CHOICE = "of two children, there or not, the one that is naively the winner"
 LEAVES = "both trees' winners are the naive ones of the keys loaded and not yet taken"
 MERGE = "children that offer their keys in order make a node that does, ahead of theirs; none is lost or held back"
-TREES = LEAVES + ", on time; order: no key twice"
 
 KEY = 4  # bits of a key in the proofs of nodes
-TREE_KEY, TREE_CYCLES = 2, 9  # bits enough for all orders and ties of four keys
 LEAVES_KEY = 8
 
 
 def _leaves(ties: str) -> Leaves:
-    return Leaves(Pair(shape(LEAVES_KEY, 2, 1, ties=ties), 2, 1))
+    return Leaves(Pair(shape(LEAVES_KEY, 2, 1, ties), 2, 1))
 
 
 def _merge(kind: type[Node], rule: str) -> Merge:
     return Merge(kind(shape(KEY, 4, 2), rule, 2, False))
-
-
-def _trees(variant: str, ties: str) -> Trees:
-    """Four keys. (Of ``unit16`` that is the same tree as ``systolic``.)"""
-    depth = 2
-    period = {"systolic": 2, "comb": 1, "level": depth}[variant]
-    return Trees(branching(depth)(shape(TREE_KEY, 4, depth, variant, ties), 4, depth), depth - 1, period)
 
 
 CLAIMS = (
@@ -279,12 +232,5 @@ CLAIMS = (
         Claim("orizuru", MERGE, f"{kind.__name__}, {rule}, {KEY}-bit keys", partial(_merge, kind, rule))
         for kind in (Holding, Shifting)
         for rule in RULES
-    ),
-    *(
-        Claim(
-            "orizuru", TREES, f"4 {TREE_KEY}-bit keys, {variant}, {ties}", partial(_trees, variant, ties), TREE_CYCLES
-        )
-        for variant in ("systolic", "comb", "level")
-        for ties in TIES
     ),
 )
