@@ -100,7 +100,7 @@ UNITS = {
         ),
         Unit(
             "orizuru",
-            "the k largest and k smallest keys of a vector, exactly, with their positions: two tournament trees",
+            "the k largest and k smallest keys of a vector, exactly, with their positions: Orizuru and its rivals",
             "Orizuru, of KLLM (arXiv 2507.23035, later OASIS)",
             OrizuruSpec,
             orizuru.Engine,
@@ -108,6 +108,7 @@ UNITS = {
                 "tiny": {"n": 8, "lanes": 4, "key": "int8"},
                 "published": {"n": 16, "variant": "level", "ties": "paper"},
                 "block": {"n": 64, "lanes": 16},
+                "memory": {"n": 4096, "lanes": 32, "k_max": 41, "variant": "memory"},
             },
             "simulated",
         ),

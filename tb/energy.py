@@ -1,4 +1,4 @@
-"""Energy per product: real data through a block's gates, every net's transitions counted.
+"""Energy per product, or whatever the unit counts: real data through a block's gates, every net's transitions counted.
 
 The block's netlist stands in the product in place of its RTL, with a counter on every net; the unit's own streams play
 a job of real data, and every result is compared with the golden model.
@@ -25,14 +25,14 @@ from gen.netlist import Netlist
 from golden.spec import SpecError, UnitSpec
 from tb.cosim import compile
 from tb.transactions import case_of, check
-from tb.units import REAL
+from tb.units import COUNTED, REAL
 
 _HEADER_END = re.compile(r"\n\);\n")
 
 
 @dataclass(frozen=True)
 class Energy:
-    """pJ per product, of all instances of the block together, and what was played."""
+    """pJ per product (or what ``counted`` says), of all instances of the block together, and what was played."""
 
     switching: float
     internal: float
@@ -41,6 +41,7 @@ class Energy:
     cycles: int
     instances: int
     voltage: float
+    counted: str = "product"
 
     @property
     def total(self) -> float:
@@ -49,8 +50,10 @@ class Energy:
     def table(self) -> str:
         """One figure a line, aligned, and what is left out."""
         parts = {name: getattr(self, name) for name in ("switching", "internal", "clock", "total")}
-        lines = [f"{name:10} {value:.3f} pJ per product" for name, value in parts.items()]
-        played = f"{self.products:,} products of real data in {self.cycles:,} cycles, {self.instances} instance(s)"
+        lines = [f"{name:10} {value:.3f} pJ per {self.counted}" for name, value in parts.items()]
+        played = (
+            f"{self.products:,} {self.counted}(s) of real data in {self.cycles:,} cycles, {self.instances} instance(s)"
+        )
         left_out = "wires, load outside the block, glitches, clock tree, leakage"
         return "\n".join([*lines, f"{'played':10} {played}, {self.voltage} V", f"{'left out':10} {left_out}"])
 
@@ -74,7 +77,9 @@ def measure(spec: UnitSpec, product: Product, made: Netlist, library: Library) -
     toggles = {bit: sum(played.status[_port(i, n)] for i in range(len(paths))) for n, bit in enumerate(nets)}
     cycles = (played.cycles or 0) * len(paths)
     switching, internal, clock = (part / products for part in energy(made, library, toggles, cycles))
-    return Energy(switching, internal, clock, products, played.cycles or 0, len(paths), library.voltage)
+    return Energy(
+        switching, internal, clock, products, played.cycles or 0, len(paths), library.voltage, COUNTED[spec.unit]
+    )
 
 
 def energy(made: Netlist, library: Library, toggles: Mapping[int, int], cycles: int) -> tuple[float, float, float]:

@@ -127,6 +127,13 @@ def real_keys(fmt: KeyFormat, n: int, start: int = 0) -> Int:
     return scaled + fmt.low + (1 << (fmt.bits - 1))
 
 
+def real(spec: OrizuruSpec) -> tuple[Vector, int]:
+    """One vector of real activations, n of them; k_max of each side are wanted, or just beyond the thresholds."""
+    keys = real_keys(spec.key_format, spec.n)
+    ranked = keys[np.argsort(spec.key_format.order(keys), kind="stable")]
+    return Vector(keys, spec.k_max, upper=int(ranked[-spec.k_max]), lower=int(ranked[spec.k_max - 1])), 1
+
+
 def _holes(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:
     n = spec.n
     job = Vector(random_keys(spec, rng, n), spec.k_max, rng.random(n) < rng.random())

@@ -17,5 +17,9 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
 REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "mixpe_pe": mixpe_pe.real,
     "pe_baseline": pe_baseline.real,
+    "orizuru": orizuru.real,
 }
-"""Real data for a unit: specification in; out a job and the number of products in it, for figures per product."""
+"""Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
+
+COUNTED = {"mixpe_pe": "product", "pe_baseline": "product", "orizuru": "vector"}
+"""What figures of energy are per."""

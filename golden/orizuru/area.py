@@ -1,2 +1,29 @@
-def luts(spec):
-    return 0.0
+"""How large a variant of the unit ``orizuru`` will be, before it is made: what ``variant=auto`` compares.
+
+LUTs of an ECP5 (a carry cell counts as two, a LUT RAM as six), block RAM not counted, of the whole unit with its
+streams. Fitted to syntheses of FP16 keys, both sides: trees at 16, 64 and 256 keys and 4 and 16 lanes; ``memory`` at 64
+to 4,096 keys, 4 to 32 lanes; ``queue`` at k_max 8 to 41, 1 to 16 lanes; ``bitonic`` likewise: all of these within 15 %.
+Other keys and sides are scaled by their bits; by how much that is off, ``docs/orizuru.md`` says. ``python -m
+scripts.topk`` measures what it can be held against.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from golden.orizuru.engine import OrizuruSpec
+
+LUTS_PER_KEY = {"systolic": 127, "comb": 122, "unit16": 125, "level": 94}
+PER_LANE = 33
+ONE_SIDE = 0.64
+"""A side alone, relative to both."""
+
+
+def luts(spec: "OrizuruSpec") -> float:
+    """Estimate for a variant whose results come by rank."""
+    row_bits = (spec.rows - 1).bit_length()
+    both_fp16 = {
+        "memory": 295 + 211 * spec.lanes + 350 * row_bits,
+        "queue": 35 + 41 * spec.lanes + 222 * spec.k_max,
+        "bitonic": 230 * spec.comparators,
+    }.get(spec.variant, LUTS_PER_KEY.get(spec.variant, 0) * spec.n + PER_LANE * spec.lanes)
+    return both_fp16 * (spec.key_format.bits + 1.5) / 17.5 * (1 if spec.trees == 2 else ONE_SIDE)

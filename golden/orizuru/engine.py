@@ -267,8 +267,9 @@ class OrizuruSpec(UnitSpec):
             return above - (self.trees - 1) * (self.lanes // 2)
         if self.variant == "bitonic":
             sorting = (1 << lane_bits) * lane_bits * (lane_bits + 1) // 4
-            merging = self.list_size + self.list_size * (self.list_size.bit_length() - 1) // 2
-            return self.sorters * sorting + self.trees * merging
+            better = min(self.list_size, 1 << lane_bits)
+            merging = self.list_size * (self.list_size.bit_length() - 1) // 2
+            return self.sorters * sorting + self.trees * (better + merging)
         return {"queue": self.trees * self.k_max, "radix": 0, "threshold": self.trees * self.lanes}[self.variant]
 
     @property
