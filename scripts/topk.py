@@ -1,18 +1,17 @@
 """What each variant of the unit ``orizuru`` costs, side by side: ``python -m scripts.topk [--json FILE]``.
 
-FP16 keys, both sides. The table has the cells of every kind of block, times its instances (``senbazuru synth --parts``;
-nothing is shared across blocks, memories are flip-flops but on ECP5), the cycles of the specification for vectors back
-to back, and for the smallest size the energy of a vector of real activations through the gates. Fmax is that of the
-whole unit, placed and routed. At the published size trees of registers are too large to place; the memory is not.
+FP16 keys, both sides. Areas are the sum of every kind of block, times its instances (as ``senbazuru synth --parts``;
+nothing is shared across blocks, memories are flip-flops but on ECP5); cycles are the specification's, for vectors back
+to back. Fmax is that of the whole unit, placed and routed; energy that of a vector of real activations through the
+selector's gates, at the smallest size. With ``--json`` every figure is kept as soon as it is there, and not measured
+again.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from gen.export import export
 from gen.parts import parts
@@ -21,83 +20,90 @@ from gen.toolchain import ToolError
 from golden.orizuru.engine import RANKED, TREES, VARIANTS, OrizuruSpec
 
 K = 8
-SIZES = {16: 16, 64: 16, 256: 16}
-"""Lanes of each size."""
-
+LANES = 16
+SMALL, PLACED, LARGE = SIZES = (16, 64, 256)
 PUBLISHED = OrizuruSpec(n=4096, lanes=32, k_max=20)
-SMALL = 16
-PLACED = 64
 
-BLOCKS = {"memory": "memory_tree", "queue": "queues", "threshold": "thresholds"}
+BLOCKS = {"memory": "memory_tree", "queue": "queues", "threshold": "thresholds", **dict.fromkeys(TREES, "tournament")}
 """The selector's kind of block, where it is not named as the variant is."""
 
-
-@dataclass(frozen=True)
-class Row:
-    """A variant at a size, and its figures by name; what does not apply is missing."""
-
-    spec: OrizuruSpec
-    figures: dict[str, float]
-
-    @property
-    def name(self) -> str:
-        return f"{self.spec.variant} n={self.spec.n}"
+Figures = dict[str, float]
 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.topk", description="what each variant of orizuru costs")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, size by size")
-    args = parser.parse_args(argv)
-    specs = [OrizuruSpec(n=n, lanes=lanes, k_max=K, variant=v) for n, lanes in SIZES.items() for v in VARIANTS]
-    values = PUBLISHED.values()
-    specs += [OrizuruSpec(**values | {"variant": v}) for v in RANKED]
-    rows = []
+    parser.add_argument("--json", metavar="FILE", type=Path, help="keep the figures there, and go on from there")
+    file = parser.parse_args(argv).json
+    found: dict[str, Figures] = json.loads(file.read_text()) if file and file.exists() else {}
     try:
-        for spec in specs:
-            rows.append(Row(spec, measure(spec)))
-            print(line(rows[-1]), flush=True)
-            if args.json:
-                Path(args.json).write_text(json.dumps({r.name: r.figures for r in rows}, indent=1) + "\n")
+        for name, what, measure in measurements():
+            figures = found.setdefault(name, {})
+            if what not in figures:
+                figures[what] = measure()
+                print(f"{name:20} {what:20} {figures[what]:,.1f}", flush=True)
+                if file:
+                    file.write_text(json.dumps(found, indent=1) + "\n")
     except ToolError as e:
         print(e, file=sys.stderr)
         return 2
+    print(table(found))
     return 0
 
 
-def measure(spec: OrizuruSpec) -> dict[str, float]:
-    """All that is measured of a specification, or follows from it."""
-    product, published = export(spec), spec.n == PUBLISHED.n
-    figures: dict[str, float] = {}
-    for target in ("generic", "ecp5") if published else ("generic", "asic", "ecp5"):
-        if published and spec.variant == "memory" and target == "generic":
-            continue  # its memories would be 147,456 flip-flops
-        figures |= {f"{target} {name}": value for name, value in parts(product, target)[0].below.items()}
-    if spec.n == PLACED or (published and spec.variant == "memory"):
-        placed = synthesise(product, "ecp5", options=Options(frequency=100)).report.figures
-        figures |= {f"placed {name}": placed[name] for name in ("luts", "ffs", "brams", "fmax_mhz")}
-    if spec.n == SMALL:
-        figures["energy"] = energy(spec, product)
-    if spec.variant != "threshold":
-        figures |= {"interval": spec.interval, "span": spec.span}
-    return figures
+def measurements() -> Iterator[tuple[str, str, Callable[[], float]]]:
+    """Variant and size, name of the figure, and how it is measured; what is quick comes first."""
+    small = [OrizuruSpec(n=n, lanes=LANES, k_max=K, variant=v) for n in SIZES for v in VARIANTS]
+    large = [OrizuruSpec(**PUBLISHED.values() | {"variant": v}) for v in RANKED]
+    for target, column, specs in (
+        ("generic", "gates", [s for s in small + large if (s.variant, s.n) != ("memory", PUBLISHED.n)]),
+        ("ecp5", "luts", small + large),
+        ("asic", "area", small),
+    ):
+        for spec in specs:
+            yield _name(spec), f"{target} {column}", lambda s=spec, t=target, c=column: _parts(s, t, c)
+    for spec in small:
+        if spec.n == PLACED or (spec.n == LARGE and spec.variant == "memory"):
+            yield _name(spec), "MHz", lambda s=spec: _placed(s)
+    for spec in small:
+        if spec.n == SMALL:
+            yield _name(spec), "pJ per vector", lambda s=spec: _energy(s)
+    for spec in small + large:
+        if spec.variant != "threshold":
+            yield _name(spec), "interval", lambda s=spec: s.interval
+            yield _name(spec), "span", lambda s=spec: s.span
 
 
-def energy(spec: OrizuruSpec, product: Any) -> float:
-    """pJ per vector, of the selector alone."""
-    from tb.energy import measure as measured
-
-    kind = BLOCKS.get(spec.variant, "tournament" if spec.variant in TREES else spec.variant)
-    made = synthesise(product, "asic", kind)
-    return measured(spec, product, made.netlist, Options().cells()).total
+def _name(spec: OrizuruSpec) -> str:
+    return f"{spec.variant} {spec.n}"
 
 
-def line(row: Row) -> str:
-    """One row of the table."""
-    f = row.figures
-    shown = [row.name, *(f"{name} {value:,.1f}" for name, value in f.items())]
-    if "interval" in f and "generic gates" in f:
-        shown.append(f"gates x interval {f['generic gates'] * f['interval'] / 1e6:,.2f} M")
-    return "  ".join(shown)
+def _parts(spec: OrizuruSpec, target: str, column: str) -> float:
+    return parts(export(spec), target)[0].below[column]
+
+
+def _placed(spec: OrizuruSpec) -> float:
+    return synthesise(export(spec), "ecp5", options=Options(frequency=100, seeds=1)).report.figures["fmax_mhz"]
+
+
+def _energy(spec: OrizuruSpec) -> float:
+    from tb.energy import measure
+
+    product = export(spec)
+    made = synthesise(product, "asic", BLOCKS.get(spec.variant, spec.variant))
+    return measure(spec, product, made.netlist, Options().cells()).total
+
+
+def table(found: dict[str, Figures]) -> str:
+    """A line per variant and size; the last column is relative to the systolic tree of that size."""
+    columns = list(dict.fromkeys(what for figures in found.values() for what in figures))
+    lines = [["", *columns, "gates x interval"]]
+    for name, figures in found.items():
+        line = [name, *(f"{figures[c]:,.0f}" if c in figures else "" for c in columns)]
+        base = found.get(f"systolic {name.split()[1]}", {})
+        cost, unit = (f.get("generic gates", 0) * f.get("interval", 0) for f in (figures, base))
+        lines.append([*line, f"{cost / unit:.2f}" if cost and unit else ""])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
 
 
 if __name__ == "__main__":

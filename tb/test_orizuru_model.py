@@ -246,10 +246,10 @@ def test_ports_carry_a_short_vector() -> None:
     [
         ({}, "queue"),  # nobody waits: two lists of 20 keys
         ({"every": 2048}, "memory"),  # one vector per product of 4,096 x 4,096 indices, as published
-        ({"every": 300}, "level"),
+        ({"every": 300}, "bitonic"),
         ({"every": 128}, "comb"),
         ({"every": 128, "within": 50}, "unit16"),
-        ({"within": 100, "every": 2048}, "comb"),
+        ({"within": 100, "every": 2048}, "bitonic"),
     ],
 )
 def test_auto_is_the_smallest_that_is_fast_enough(values: dict[str, int], variant: str) -> None:
@@ -262,7 +262,7 @@ def test_auto_refuses_what_none_can_do() -> None:
     with pytest.raises(SpecError) as e:
         OrizuruSpec(n=4096, lanes=32, k_max=20, variant="auto", every=100)
     assert str(e.value) == "every and within must be 0 or leave a variant: at least 128 and 46, not 100 and 0"
-    with pytest.raises(SpecError, match="^lanes must be at most n = 8, not 9$"):
+    with pytest.raises(SpecError, match=r"^lanes must be at most n = 8, not 9$"):
         OrizuruSpec(n=8, lanes=9, variant="auto")
 
 
