@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from gen.export import export
@@ -60,17 +61,17 @@ def measurements() -> Iterator[tuple[str, str, Callable[[], float]]]:
         ("asic", "area", small),
     ):
         for spec in specs:
-            yield _name(spec), f"{target} {column}", lambda s=spec, t=target, c=column: _parts(s, t, c)
+            yield _name(spec), f"{target} {column}", partial(_parts, spec, target, column)
     for spec in small:
         if spec.n == PLACED or (spec.n == LARGE and spec.variant == "memory"):
-            yield _name(spec), "MHz", lambda s=spec: _placed(s)
+            yield _name(spec), "MHz", partial(_placed, spec)
     for spec in small:
         if spec.n == SMALL:
-            yield _name(spec), "pJ per vector", lambda s=spec: _energy(s)
+            yield _name(spec), "pJ per vector", partial(_energy, spec)
     for spec in small + large:
         if spec.variant != "threshold":
-            yield _name(spec), "interval", lambda s=spec: s.interval
-            yield _name(spec), "span", lambda s=spec: s.span
+            yield _name(spec), "interval", partial(float, spec.interval)
+            yield _name(spec), "span", partial(float, spec.span)
 
 
 def _name(spec: OrizuruSpec) -> str:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 LUTS_PER_KEY = {"systolic": 127, "comb": 122, "unit16": 125, "level": 94}
 PER_LANE = 33
-ONE_SIDE = 0.64
-"""A side alone, relative to both."""
+ONE_SIDE = {"memory": 0.6, "queue": 0.53}
+"""A side alone, relative to both; 0.65 for the others."""
 
 
 def luts(spec: "OrizuruSpec") -> float:
@@ -26,4 +26,4 @@ def luts(spec: "OrizuruSpec") -> float:
         "queue": 35 + 41 * spec.lanes + 222 * spec.k_max,
         "bitonic": 230 * spec.comparators,
     }.get(spec.variant, LUTS_PER_KEY.get(spec.variant, 0) * spec.n + PER_LANE * spec.lanes)
-    return both_fp16 * (spec.key_format.bits + 1.5) / 17.5 * (1 if spec.trees == 2 else ONE_SIDE)
+    return both_fp16 * (spec.key_format.bits + 1.5) / 17.5 * (1 if spec.trees == 2 else ONE_SIDE.get(spec.variant, 0.65))

@@ -49,24 +49,29 @@ class Vector:
 
 class OrizuruSpec(UnitSpec):
     """The k largest and the k smallest keys of a vector, exactly, with their positions: two tournament trees over
-    shared leaves.
+    shared leaves, or one of their rivals.
 
     Formula     Keys are ordered by value, falling, then by index, rising. ``largest`` are the first k of that order;
                 ``smallest`` are the last k, the last one first. Results alternate, largest, smallest, largest, ...
                 With ``ties=order`` no key comes out on both sides: the results end when all keys are out, after
                 ``min(2k, n)``. With ``ties=paper`` the smallest have an order of their own (value rising, then index
                 rising) and there are ``2 min(k, n)`` results; a key may come out twice. One side alone has
-                ``min(k, n)``.
+                ``min(k, n)``. All variants give these bits but two: ``radix`` gives the same keys of each side by
+                index, rising, the smallest of one order falling; ``threshold`` gives the keys at ``upper`` or above and
+                those at ``lower`` or below, by index, the first k of each side (a key that is both is above).
     Order       of floats ``-NaN < -inf < ... < -0 < +0 < ... < +inf < +NaN``; ``magnitude`` ignores the sign.
     Streams     ``i``: ``lanes`` keys per beat, key ``beat * lanes + lane`` of the vector, each with a ``valid`` bit; a
                 lane without it is a missing key, wherever it stands. tlast ends the vector, early if it is short.
-                ``cfg``: k, one beat per vector. ``o``: one result per beat, tlast on the last; a vector without results
-                (k = 0, or no valid key) gives one beat whose ``valid`` is 0, and so each vector has one tlast.
+                ``cfg``: k, one beat per vector, and for ``threshold`` the thresholds. ``o``: one result per beat, with
+                ``pair`` a largest and a smallest side by side, tlast on the last; a vector without results (k = 0, or
+                no valid key) gives one beat whose ``valid`` is 0, and so each vector has one tlast.
     Latency     ``latency`` cycles from the beat that ends a vector to its first result.
-    Throughput  the next vector loads while results leave; ``cycles`` says exactly how long vectors take.
+    Throughput  the next vector loads while results leave; ``cycles`` says exactly how long vectors take, ``interval``
+                and ``span`` the same of full vectors.
     Ranges      nothing is rounded. A vector of more than ``n`` keys sets bit 0 of ``sts_error`` and loses the rest; k
-                above ``k_max`` sets bit 1 and counts all the same.
-    Source      Orizuru, of KLLM (arXiv 2507.23035, later OASIS): trees, shared leaf comparisons, rule ``paper``.
+                above ``k_max`` sets bit 1 and counts as ``k_max``.
+    Source      Orizuru, of KLLM (arXiv 2507.23035, later OASIS): trees, shared leaf comparisons, rule ``paper``, units
+                of 16 inputs, static thresholds (OASIS-S). The other variants are for comparison.
     Not done    -0 and +0 are not joined, NaN is not refused; results are not sorted by index.
     """
 
