@@ -291,7 +291,9 @@ def test_fabric_reports() -> None:
     lut6 = synthesise(product, "lut6", "pe").report.figures
     ecp5 = synthesise(product, "ecp5", "pe", Options(seeds=1)).report.figures
     assert min(lut6["luts"], lut6["ffs"], ecp5["lut4"], ecp5["fmax_mhz"]) > 0
-    assert ecp5["luts"] == ecp5["lut4"] + 2 * ecp5["ccu2c"]
+    generic = synthesise(product, "generic", "pe").report.figures
+    assert generic["gates"] > lut6["luts"] > 0 and generic["ffs"] == lut6["ffs"]
+    assert ecp5["luts"] == ecp5["lut4"] + 2 * ecp5["ccu2c"] + 6 * ecp5["lutrams"]
     assert ecp5["dsps"] == 0
 
 

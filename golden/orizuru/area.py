@@ -26,4 +26,5 @@ def luts(spec: "OrizuruSpec") -> float:
         "queue": 35 + 41 * spec.lanes + 222 * spec.k_max,
         "bitonic": 230 * spec.comparators,
     }.get(spec.variant, LUTS_PER_KEY.get(spec.variant, 0) * spec.n + PER_LANE * spec.lanes)
-    return both_fp16 * (spec.key_format.bits + 1.5) / 17.5 * (1 if spec.trees == 2 else ONE_SIDE.get(spec.variant, 0.65))
+    sides = 1 if spec.trees == 2 else ONE_SIDE.get(spec.variant, 0.65)
+    return both_fp16 * (spec.key_format.bits + 1.5) / 17.5 * sides
