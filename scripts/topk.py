@@ -4,7 +4,7 @@ FP16 keys, both sides. Areas are the sum of every kind of block, times its insta
 nothing is shared across blocks, memories are flip-flops but on ECP5); cycles are the specification's, for vectors back
 to back. Fmax is that of the whole unit, placed and routed; energy that of a vector of real activations through the
 selector's gates, at the smallest size. With ``--json`` every figure is kept as soon as it is there, and not measured
-again.
+again: after a change of the hardware the file must go.
 """
 
 import argparse
@@ -25,7 +25,8 @@ LANES = 16
 SMALL, PLACED, LARGE = SIZES = (16, 64, 256)
 PUBLISHED = OrizuruSpec(n=4096, lanes=32, k_max=20)
 
-BLOCKS = {"memory": "memory_tree", "queue": "queues", "threshold": "thresholds", **dict.fromkeys(TREES, "tournament")}
+BLOCKS = {"memory": "memory_tree", "queue": "queues", "threshold": "thresholds"}
+BLOCKS |= dict.fromkeys(TREES, "register_trees")
 """The selector's kind of block, where it is not named as the variant is."""
 
 Figures = dict[str, float]
@@ -36,6 +37,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", metavar="FILE", type=Path, help="keep the figures there, and go on from there")
     file = parser.parse_args(argv).json
     found: dict[str, Figures] = json.loads(file.read_text()) if file and file.exists() else {}
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
     try:
         for name, what, measure in measurements():
             figures = found.setdefault(name, {})

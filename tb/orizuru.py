@@ -33,7 +33,8 @@ def bench(spec: OrizuruSpec, seed: int) -> list[Case]:
         *cases_of(spec, "ties", tied[:6], seed=seed, level=160),
         case_of(spec, "sink-nearly-stuck", mixed[:3], seed=seed, stall={"o": 240}),
         case_of(spec, "k-late", mixed, seed=seed, stall={"cfg": 250}),
-        _malformed(case_of(spec, "too-long", [long], seed=seed, status={"sts_error": 1})),
+        _untimed(case_of(spec, "too-long", [long, mixed[0], mixed[1]], seed=seed, status={"sts_error": 1})),
+        _untimed(case_of(spec, "empty-end", [_empty_end(spec, rng), mixed[2], _empty_end(spec, rng)], seed=seed)),
     ]
     if spec.k_max < (1 << spec.k_width) - 1:
         cases.append(case_of(spec, "k-too-large", [wide, mixed[0]], seed=seed, status={"sts_error": 2}))
@@ -44,9 +45,9 @@ def bench(spec: OrizuruSpec, seed: int) -> list[Case]:
     return cases
 
 
-def _malformed(case: Case) -> Case:
-    """Of a vector that is too long only the status and the protocol count."""
-    return replace(case, judged=False)
+def _untimed(case: Case) -> Case:
+    """Of a vector with more beats than there are rows the cycles are not specified."""
+    return replace(case, cycles=None)
 
 
 def corners(fmt: KeyFormat) -> Int:
@@ -154,6 +155,13 @@ def _shorter(spec: OrizuruSpec, rng: np.random.Generator) -> Iterator[Vector]:
 
 def _long(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:
     return _some(spec, rng, spec.n + int(rng.integers(1, 2 * spec.lanes, endpoint=True)), spec.k_max)
+
+
+def _empty_end(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:
+    """n keys, and tlast with an empty beat behind them."""
+    beats = spec.rows + 1
+    job = Vector(random_keys(spec, rng, beats * spec.lanes), spec.k_max, np.arange(beats * spec.lanes) < spec.n)
+    return with_thresholds(spec, rng, job)
 
 
 def _wide(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:

@@ -9,7 +9,7 @@ from hdl.orizuru.memory import Roots
 from hdl.orizuru.queue import Queue
 from hdl.orizuru.radix import Radix
 from hdl.orizuru.threshold import Thresholds
-from hdl.orizuru.tree import Pair, Tournament
+from hdl.orizuru.tree import Pair, RegisterTrees
 from tb.formal import Claim, Refuted, prove, selectors
 from tb.formal.selectors import CLAIMS, claim
 from tb.test_formal_stream import broken
@@ -40,7 +40,7 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
         "[held, ~held]",
     ),
     "a popped key stays": ("comb", "order", Pair, "_tree", "Cat(right, ~right)", "3"),
-    "winners before they are compared": ("level", "order", Tournament, "_climb", "& ~update.any()", ""),
+    "winners before they are compared": ("level", "order", RegisterTrees, "_climb", "& ~update.any()", ""),
     "refills are lost": ("memory", "order", Roots, "_refill", "| self.take", "& self.take"),
     "the list is too short": ("queue", "order", Queue, "elaborate", "self.key.valid & ahead_of_above", "0"),
     "a beat too early": ("bitonic", "order", Bitonic, "elaborate", "~valid[1:].any()", "1"),

@@ -14,17 +14,25 @@ if TYPE_CHECKING:
 
 LUTS_PER_KEY = {"systolic": 127, "comb": 122, "unit16": 125, "level": 94}
 PER_LANE = 33
+BY_PATH = ("systolic", "memory", "queue", "level", "unit16", "bitonic", "comb")
+"""Shortest path first: one comparison in a cycle, four of them, those of a merge, or of all levels."""
+
+ERROR = 0.15
+"""Of the estimates."""
+
 ONE_SIDE = {"memory": 0.6, "queue": 0.53}
 """A side alone, relative to both; 0.65 for the others."""
 
 
 def luts(spec: "OrizuruSpec") -> float:
     """Estimate for a variant whose results come by rank."""
-    row_bits = (spec.rows - 1).bit_length()
-    both_fp16 = {
-        "memory": 295 + 211 * spec.lanes + 350 * row_bits,
-        "queue": 35 + 41 * spec.lanes + 222 * spec.k_max,
-        "bitonic": 230 * spec.comparators,
-    }.get(spec.variant, LUTS_PER_KEY.get(spec.variant, 0) * spec.n + PER_LANE * spec.lanes)
+    if spec.variant in LUTS_PER_KEY:
+        both_fp16 = LUTS_PER_KEY[spec.variant] * spec.n + PER_LANE * spec.lanes
+    else:
+        both_fp16 = {
+            "memory": 295 + 211 * spec.lanes + 350 * spec.row_bits,
+            "queue": 35 + 41 * spec.lanes + 222 * spec.k_max,
+            "bitonic": 230 * spec.comparators,
+        }[spec.variant]
     sides = 1 if spec.trees == 2 else ONE_SIDE.get(spec.variant, 0.65)
     return both_fp16 * (spec.key_format.bits + 1.5) / 17.5 * sides

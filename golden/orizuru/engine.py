@@ -1,6 +1,6 @@
 """The top-k engine Orizuru: specification and bit-true model of the unit ``orizuru``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -65,7 +65,8 @@ class OrizuruSpec(UnitSpec):
                 ``cfg``: k, one beat per vector, and for ``threshold`` the thresholds. ``o``: one result per beat, with
                 ``pair`` a largest and a smallest side by side, tlast on the last; a vector without results (k = 0, or
                 no valid key) gives one beat whose ``valid`` is 0, and so each vector has one tlast.
-    Latency     ``latency`` cycles from the beat that ends a vector to its first result.
+    Latency     ``latency`` cycles from the beat that ends a vector to its first result; of ``threshold`` to the beat
+                with tlast, if that beat has no hits. Cycles here are those of an idle unit, k being there, sink ready.
     Throughput  the next vector loads while results leave; ``cycles`` says exactly how long vectors take, ``interval``
                 and ``span`` the same of full vectors.
     Ranges      nothing is rounded. A vector of more than ``n`` keys sets bit 0 of ``sts_error`` and loses the rest; k
@@ -93,7 +94,9 @@ class OrizuruSpec(UnitSpec):
     pair: bool = param(False, "a beat of o holds a largest and a smallest")
 
     every: int = param(0, "most cycles from vector to vector, of n keys and k_max; 0: any", low=0, high=1 << 20)
-    within: int = param(0, "most cycles from a vector's last beat to its last result; 0: any", low=0, high=1 << 20)
+    within: int = param(
+        0, "most cycles from a vector's last beat to its last result, on an idle unit; 0: any", low=0, high=1 << 20
+    )
 
     def _derive(self) -> dict[str, Any]:
         derived: dict[str, Any] = {"k_max": self.k_max if self.k_max is not None else self.n // 2}
@@ -102,18 +105,25 @@ class OrizuruSpec(UnitSpec):
         return derived
 
     def _smallest(self, k_max: int) -> str:
-        """The variant of least estimated area that is fast enough, of those with results by rank."""
+        """Of the variants with results by rank that are fast enough, the one of least estimated area; of those that are
+        as small for all that the estimate can tell, the one with the shortest path."""
         values = self.values() | {"k_max": k_max, "every": 0, "within": 0}
         specs = [type(self)(**values | {"variant": variant}) for variant in RANKED]
-        slow = [(self.every and self.every < s.interval) or (self.within and self.within < s.span) for s in specs]
-        enough = [s for s, too_slow in zip(specs, slow, strict=True) if not too_slow]
+        enough = [s for s in specs if not (0 < self.every < s.interval or 0 < self.within < s.span)]
         if not enough:
-            least = min(s.interval for s in specs), min(s.span for s in specs)
-            raise SpecError(
-                f"every and within must be 0 or leave a variant: at least {least[0]} and {least[1]}, "
-                f"not {self.every} and {self.within}"
-            )
-        return min(enough, key=area.luts).variant
+            raise SpecError(self._too_slow(specs))
+        size = {s.variant: area.luts(s) for s in enough}
+        near = [v for v in size if size[v] <= (1 + area.ERROR) * min(size.values())]
+        return min(near, key=area.BY_PATH.index)
+
+    def _too_slow(self, specs: Sequence["OrizuruSpec"]) -> str:
+        """Why none of them will do."""
+        least = min(s.interval for s in specs)
+        if 0 < self.every < least:
+            return f"every must be 0 or at least {least}, not {self.every}"
+        span = min(s.span for s in specs if not 0 < self.every < s.interval)
+        given = f" for every = {self.every}" if self.every else ""
+        return f"within must be 0 or at least {span}{given}, not {self.within}"
 
     def _check(self) -> None:
         if self.k_max > self.n:
@@ -127,10 +137,13 @@ class OrizuruSpec(UnitSpec):
         if self.ties != "order" and self.sides in ("largest", "magnitude"):
             raise SpecError(f"ties must be order for sides {self.sides}, not {self.ties!r}")
         if self.variant == "threshold":
-            for name, value in {"pair": False, "ties": "order", "every": 0, "within": 0}.items():
-                if getattr(self, name) != value:
-                    shown = str(value).lower()
-                    raise SpecError(f"{name} must be {shown} for variant threshold, not {getattr(self, name)!r}")
+            if self.pair:
+                raise SpecError("pair must be false for variant threshold, not true")
+            if self.ties != "order":
+                raise SpecError(f"ties must be order for variant threshold, not {self.ties!r}")
+            for name in ("every", "within"):
+                if getattr(self, name):
+                    raise SpecError(f"{name} must be 0 for variant threshold, not {getattr(self, name)}")
             return
         for name, need in (("every", self.interval), ("within", self.span)):
             if 0 < getattr(self, name) < need:
@@ -154,7 +167,17 @@ class OrizuruSpec(UnitSpec):
     @property
     def depth(self) -> int:
         """Levels of a tree: those over the lanes of a beat, and those over the beats."""
-        return (self.lanes - 1).bit_length() + (self.rows - 1).bit_length()
+        return self.lane_bits + self.row_bits
+
+    @property
+    def lane_bits(self) -> int:
+        """Levels over the lanes of a beat."""
+        return (self.lanes - 1).bit_length()
+
+    @property
+    def row_bits(self) -> int:
+        """Levels over the beats."""
+        return (self.rows - 1).bit_length()
 
     @property
     def index_width(self) -> int:
@@ -204,23 +227,24 @@ class OrizuruSpec(UnitSpec):
     @property
     def timing(self) -> Timing:
         """The cycles of all variants but ``threshold``, whose time depends on the keys."""
-        both, row_bits = self.trees == 2, (self.rows - 1).bit_length()
-        lane_bits = self.depth - row_bits
-        serial = both and not self.pair
+        serial = self.trees == 2 and not self.pair
         if self.variant == "memory":
-            path = 3 + lane_bits + 3 * row_bits  # row, root; a level of rows reads, puts side by side, compares
+            path = 3 + self.lane_bits + 3 * self.row_bits  # row, root; three cycles a level of rows
+            # a row is read again in the cycle after its winner is taken, a second one two cycles after the first: it
+            # may be the same row, which must have been written by then
             alone, refills = 2 * self.pair, (1, 3)[: self.trees]
             lag, first_lag = 2 * serial, int(serial)
             step = path + 1 + alone
             return Timing(path, 0, step, self.trees, first_lag=first_lag, lag=lag, alone=alone, refills=refills)
-        layers = lane_bits * (lane_bits + 1) // 2
+        layers = self.lane_bits * (self.lane_bits + 1) // 2
         aligned = self.trees - self.sorters  # a beat for the other side is turned round in a cycle of its own
         settle = {"queue": self.lanes + 1, "bitonic": 1 + layers + aligned}.get(self.variant, 1)
-        fill = {"unit16": -(-self.depth // UNIT), "radix": self.key_format.bits, "queue": 0, "bitonic": 0}
+        fill = dict.fromkeys(TREES, self.depth - 1) | {"unit16": -(-self.depth // UNIT)}
+        fill |= {"radix": self.key_format.bits, "queue": 0, "bitonic": 0}
         period = {"systolic": 2, "unit16": 2, "level": self.depth}.get(self.variant, 1)
         return Timing(
             settle,
-            fill.get(self.variant, self.depth - 1),
+            fill[self.variant],
             max(period, 1 + serial),
             self.trees,
             load=self.lanes if self.variant == "queue" else 1,
@@ -238,7 +262,8 @@ class OrizuruSpec(UnitSpec):
     def span(self) -> int:
         """Cycles from the beat that ends a vector to its last result, of n keys and ``k_max``, on an idle unit."""
         results = self.results(self.n, self.k_max)
-        return self.latency - self.timing.fill + self.timing.result(results - 1, results)
+        waits = min(self.rows - 1, 2) * (self.timing.load - 1)  # for the two beats before it, in the skid buffer
+        return self.latency + waits - self.timing.fill + self.timing.result(results - 1, results)
 
     @property
     def latency(self) -> int:
@@ -262,17 +287,16 @@ class OrizuruSpec(UnitSpec):
     @property
     def comparators(self) -> int:
         """Of two keys, in hardware. A tree has n - 1, the second one none at the leaves."""
-        lane_bits = (self.lanes - 1).bit_length()
         if self.variant in TREES:
             full, rest = divmod(self.n, self.lanes)
             pairs = self.n // 2 if self.lanes == 1 else full * (self.lanes // 2) + rest // 2
             return self.trees * (self.n - 1) - (self.trees - 1) * pairs
         if self.variant == "memory":
-            above = self.trees * (self.lanes - 1 + self.depth - lane_bits)
+            above = self.trees * (self.lanes - 1 + self.row_bits)
             return above - (self.trees - 1) * (self.lanes // 2)
         if self.variant == "bitonic":
-            sorting = (1 << lane_bits) * lane_bits * (lane_bits + 1) // 4
-            better = min(self.list_size, 1 << lane_bits)
+            sorting = (1 << self.lane_bits) * self.lane_bits * (self.lane_bits + 1) // 4
+            better = min(self.list_size, 1 << self.lane_bits)
             merging = self.list_size * (self.list_size.bit_length() - 1) // 2
             return self.sorters * sorting + self.trees * (better + merging)
         return {"queue": self.trees * self.k_max, "radix": 0, "threshold": self.trees * self.lanes}[self.variant]
@@ -307,7 +331,7 @@ class OrizuruSpec(UnitSpec):
 
     def _selected(self, job: Vector) -> tuple[Int, Int]:
         """Indices and sides of the k largest and smallest."""
-        keys, index = self._sortable(job.keys), np.flatnonzero(job.mask)
+        keys, index = self._sortable(job.keys), np.flatnonzero(job.mask[: self.n])
         falling = index[np.lexsort((index, -keys[index]))]
         rising = falling[::-1] if self.ties == "order" else index[np.lexsort((index, keys[index]))]
         sides = {"both": (falling, rising), "smallest": (rising,)}.get(self.sides, (falling,))
@@ -334,8 +358,9 @@ class OrizuruSpec(UnitSpec):
         """Where the keys above and below are. A key that is both counts as above."""
         keys, none = self._sortable(job.keys), np.zeros(len(job.keys), np.bool_)
         upper, lower = (int(self._sortable(np.array([value]))[0]) for value in (job.upper, job.lower))
-        above = job.mask & (keys >= upper) if "upper" in self.thresholds else none
-        below = job.mask & (keys <= lower) & ~above if "lower" in self.thresholds else none
+        there = job.mask & (np.arange(len(keys)) < self.n)
+        above = there & (keys >= upper) if "upper" in self.thresholds else none
+        below = there & (keys <= lower) & ~above if "lower" in self.thresholds else none
         k = min(job.k, self.k_max)
         return above & (above.cumsum() <= k), below & (below.cumsum() <= k)
 
@@ -369,9 +394,9 @@ class OrizuruSpec(UnitSpec):
 
     def cycles(self, *jobs: Vector) -> int:
         """A vector is exchanged once it is in and the one before is out; from then on the next one loads. Of
-        ``threshold``: a beat stays until all its hits are out, the last one a cycle longer."""
+        ``threshold``: a beat stays a cycle, or one per hit; the last one a cycle per hit and two more."""
         if self.variant != "threshold":
-            loads = [Load(self._beats(job), self.results(int(job.mask.sum()), job.k)) for job in jobs]
+            loads = [Load(self._beats(job), self.results(int(job.mask[: self.n].sum()), job.k)) for job in jobs]
             return self.timing.cycles(loads)
         return latency.SKID + sum(self._spent(job) for job in jobs) + latency.SKID
 

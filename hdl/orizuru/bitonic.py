@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.arith.bits import named
 from hdl.orizuru.first import First
-from hdl.orizuru.queue import Ranked
-from hdl.orizuru.selector import Place, Selector
+from hdl.orizuru.ranked import Place, Ranked
+from hdl.orizuru.selector import Selector
 from hdl.orizuru.shape import LARGER, NOT_LARGER, Shape
 from hdl.shared import Shared
 
@@ -28,7 +28,7 @@ def ahead(shape: Shape, rule: str, a: Any, b: Any) -> Value:
     return b.valid & (~a.valid | wins)
 
 
-class Exchange(wiring.Component):
+class CompareExchange(wiring.Component):
     """Two keys, the better one first.
 
     Members
@@ -36,7 +36,7 @@ class Exchange(wiring.Component):
     a, b : In(winner); first, second : Out(winner).
     """
 
-    kind = "exchange"
+    kind = "compare_exchange"
 
     def __init__(self, shape: Shape, rule: str):
         self.shape = shape
@@ -46,8 +46,8 @@ class Exchange(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        swap = named(m, ahead(self.shape, self.rule, self.a, self.b), "swap")
-        m.d.comb += [self.first.eq(Mux(swap, self.b, self.a)), self.second.eq(Mux(swap, self.a, self.b))]
+        crosses = named(m, ahead(self.shape, self.rule, self.a, self.b), "crosses")
+        m.d.comb += [self.first.eq(Mux(crosses, self.b, self.a)), self.second.eq(Mux(crosses, self.a, self.b))]
         return m
 
 
@@ -75,7 +75,7 @@ class Network(wiring.Component):
         keys: list[Any] = list(self.i)
         for number, layer in enumerate(self.layers):
             for first, second in layer:
-                m.submodules[f"exchange_{number}_{first}"] = pair = Shared(Exchange, self.shape, self.rule)
+                m.submodules[f"exchange_{number}_{first}"] = pair = Shared(CompareExchange, self.shape, self.rule)
                 m.d.comb += [pair.a.eq(keys[first]), pair.b.eq(keys[second])]
                 keys[first], keys[second] = pair.first, pair.second
             if self.registers:
@@ -140,7 +140,7 @@ class Running(wiring.Component):
             if other >= len(self.beat):
                 m.d.comb += merge.i[i].eq(before)
                 continue
-            m.submodules[f"better_{i}"] = better = Shared(Exchange, shape, self.rule)
+            m.submodules[f"better_{i}"] = better = Shared(CompareExchange, shape, self.rule)
             m.d.comb += [better.a.eq(before), better.b.eq(self.beat[other]), merge.i[i].eq(better.first)]
         with m.If(self.valid):  # of one lane the first key comes in the cycle of the exchange
             m.d.sync += [place.eq(key) for place, key in zip(places, merge.o, strict=True)]
@@ -183,7 +183,7 @@ class Bitonic(Selector):
     def _both_ends(self, m: Module, beat: Any) -> list[Any]:
         """The beat, and the same backwards with what is missing at its end."""
         width = len(beat[0].as_value())
-        m.submodules.missing = missing = Shared(First, 1, len(beat), True)
+        m.submodules.missing = missing = Shared(First, 1, len(beat), True)  # its place alone is of interest
         m.d.comb += missing.there.eq(Cat(key.valid for key in beat))
         backwards = Cat(reversed([key.as_value() for key in beat]))
         gap = named(m, (len(beat) - 1) ^ missing.place, "gap")  # places behind the last key that is there

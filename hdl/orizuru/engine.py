@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
-from golden.orizuru.engine import OrizuruSpec
+from golden.orizuru.engine import TREES, OrizuruSpec
 from hdl.arith.bits import named
 from hdl.orizuru.bitonic import Bitonic
 from hdl.orizuru.loader import Loader
@@ -15,13 +15,19 @@ from hdl.orizuru.popper import Popper
 from hdl.orizuru.queue import Queues
 from hdl.orizuru.radix import Radix
 from hdl.orizuru.threshold import Thresholds
-from hdl.orizuru.tree import Tournament
+from hdl.orizuru.tree import RegisterTrees
 from hdl.shared import Shared
 from hdl.stream.signature import stream_members, stream_signature
 from hdl.stream.skid import skid
 
-SELECTORS = {"memory": MemoryTree, "queue": Queues, "bitonic": Bitonic, "radix": Radix}
-"""The selectors of variants that are not trees of registers."""
+SELECTORS = {
+    **dict.fromkeys(TREES, RegisterTrees),
+    "memory": MemoryTree,
+    "queue": Queues,
+    "bitonic": Bitonic,
+    "radix": Radix,
+}
+"""What stands between loader and popper, for every variant but ``threshold``."""
 
 
 class Engine(wiring.Component):
@@ -54,10 +60,11 @@ class Engine(wiring.Component):
         """Loader, selector, popper. Returns that a key has no place, and that k is taken."""
         spec = self.spec
         m.submodules.loader = loader = Shared(Loader, spec)
-        m.submodules.selector = selector = Shared(SELECTORS.get(spec.variant, Tournament), spec)
+        m.submodules.selector = selector = Shared(SELECTORS[spec.variant], spec)
         m.submodules.popper = popper = Shared(Popper, spec)
         swap = named(m, loader.full & selector.ready & cfg.valid & popper.free, "swap")
-        results = named(m, self._results(k, loader.count), "results")
+        results = Signal(range(2 * spec.k_max + 1))
+        m.d.comb += results.eq(self._results(k, loader.count))
         wiring.connect(m, i, loader.i)
         wiring.connect(m, popper.o, wiring.flipped(o))
         m.d.comb += [

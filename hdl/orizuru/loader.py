@@ -20,9 +20,9 @@ class Loader(wiring.Component):
 
     Members
     -------
-    i : In(stream of keys); hold : In(1), no beat now; write, row, slots : Out, to the leaves; last : Out(1),
-    with the beat that ends a vector, written or not; full : Out(1), a
-    whole vector is there; count : Out, of its valid keys; swap : In(1), it is taken; error : Out(1), a key has no leaf.
+    i : In(stream of keys); hold : In(1), no beat now; write, row, slots : Out, to the leaves; last : Out(1), with the
+    last row of a vector that is written; full : Out(1), a whole vector is there; count : Out, of its valid keys;
+    swap : In(1), it is taken; error : Out(1), a key has no leaf.
     """
 
     kind = "loader"
@@ -54,7 +54,7 @@ class Loader(wiring.Component):
         m.d.comb += [
             self.i.ready.eq((~self.full | self.swap) & ~self.hold),
             self.write.eq(accept & ~over),
-            self.last.eq(accept & last),
+            self.last.eq(self.write & (last | ends_rows)),
         ]
         with m.If(self.swap):
             m.d.sync += self.full.eq(0)
@@ -67,7 +67,8 @@ class Loader(wiring.Component):
         keys, misplaced = self._keys(m, ends_rows)
         before = Mux(self.swap, 0, self.count)
         m.d.sync += self.count.eq(before + Mux(self.write, count_ones(Cat(keys)), 0))
-        m.d.comb += self.error.eq(accept & (misplaced | over))
+        some = Cat(lane.valid for lane in self.i.payload.data).any()
+        m.d.comb += self.error.eq(accept & (misplaced | (over & some)))
         return m
 
     def _keys(self, m: Module, ends_rows: Value) -> tuple[list[Value], Value]:

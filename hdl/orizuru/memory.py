@@ -128,7 +128,7 @@ class Lanes(wiring.Component):
         return [first, *inverted]
 
 
-class Level(wiring.Component):
+class RowNode(wiring.Component):
     """Winners of rows, or of branches of them, beside their neighbours': stored, and compared.
 
     Latency     3 cycles: the neighbour is read, put beside, compared.
@@ -139,7 +139,7 @@ class Level(wiring.Component):
     i : In(item); last_row : In, of the vector whose rows are refilled; o : Out(item).
     """
 
-    kind = "level"
+    kind = "row_node"
 
     def __init__(self, shape: Shape, level: int):
         self.shape = shape
@@ -266,7 +266,7 @@ class Rows(wiring.Component):
         now = Signal.like(self.tag, name="now")
         ends = Signal.like(self.row)  # last row of the vector that loads
         m.d.sync += [
-            now.valid.eq(self.write | self.last | refill.valid),
+            now.valid.eq(self.write | refill.valid),
             now.refill.eq(refill.valid),
             now.tree.eq(refill.tree),
             now.last.eq(self.last),
@@ -325,7 +325,7 @@ class Roots(wiring.Component):
         places = [Signal(self.shape.depth, name=f"place_{t}", reset_less=True) for t in range(len(self.take))]
         tree = ~waiting[0] if len(waiting) == 2 else C(0, 1)
         place = Mux(tree, places[-1], places[0])
-        m.d.comb += [
+        m.d.comb += [  # one that is taken in cycle t is read in t + 1, a second one in t + 3
             self.refill.valid.eq(waiting.any() & ~gap & ~self.swap),
             self.refill.tree.eq(tree),
             Cat(self.refill.lane, self.refill.row).eq(place),
@@ -372,7 +372,7 @@ class MemoryTree(Selector):
 
     def _levels(self, m: Module, item: Any, last_row: Value) -> Any:
         for level in range(self.shape.lane_bits + 1, self.shape.depth + 1):
-            m.submodules[f"level_{level}"] = block = Shared(Level, self.shape, level)
+            m.submodules[f"node_{level}"] = block = Shared(RowNode, self.shape, level)
             m.d.comb += [block.i.eq(item), block.last_row.eq(last_row)]
             item = block.o
         return item

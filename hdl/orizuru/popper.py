@@ -45,7 +45,7 @@ class Popper(wiring.Component):
         super().__init__(
             {
                 "swap": In(1),
-                "results": In(range(2 * spec.n + 1)),
+                "results": In(range(2 * spec.k_max + 1)),
                 "free": Out(1),
                 "winners": In(data.ArrayLayout(self.shape.winner(spec.depth), spec.trees)),
                 "take": Out(spec.trees),

@@ -3,10 +3,11 @@
 from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.orizuru.selector import Place, Selector
+from hdl.orizuru.ranked import Place, Ranked
+from hdl.orizuru.selector import Selector
 from hdl.orizuru.shape import Shape
 from hdl.shared import Shared
 
@@ -54,31 +55,6 @@ class Queue(wiring.Component):
             ranked.take.eq(self.take),
             self.winner.eq(ranked.winner),
         ]
-        return m
-
-
-class Ranked(wiring.Component):
-    """A list that is handed out, the first place first.
-
-    Members
-    -------
-    places : In(keys by rank); swap : In(1), they are the list; take : In(1), the first is gone; winner : Out.
-    """
-
-    kind = "ranked"
-
-    def __init__(self, shape: Shape, size: int):
-        key = shape.winner(shape.depth)
-        super().__init__({"places": In(data.ArrayLayout(key, size)), "swap": In(1), "take": In(1), "winner": Out(key)})
-
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
-        held = Signal(self.places.shape(), reset_less=True)
-        with m.If(self.swap):
-            m.d.sync += held.eq(self.places)
-        with m.Elif(self.take):
-            m.d.sync += held.eq(held.as_value() >> len(self.winner.as_value()))
-        m.d.comb += self.winner.eq(held[0])
         return m
 
 

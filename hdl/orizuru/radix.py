@@ -94,7 +94,7 @@ class Radix(Selector):
 
     def _wanted(self, m: Module, t: int, leaves: list[Any], looking: Value) -> Value:
         """How many of the tied keys are wanted still."""
-        wanted = Signal(range(self.spec.n + 1), name=f"wanted_{t}")
+        wanted = Signal(range(self.spec.k_max + 1), name=f"wanted_{t}")
         count = named(m, count_ones(Cat(leaf.ones[t] for leaf in leaves)), f"ones_{t}")
         stay = named(m, count >= wanted, f"ones_stay_{t}")
         with m.If(self.swap):

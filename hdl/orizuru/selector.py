@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,32 +10,21 @@ from golden.orizuru.engine import OrizuruSpec
 from hdl.orizuru.shape import Shape
 
 
-class Place:
-    """A key in a register; only its valid bit is reset. ``key`` is what it holds."""
-
-    def __init__(self, m: Module, shape: Any, name: str):
-        self.key = Signal(shape, name=name)
-        self.valid = Signal(name=f"{name}_valid")
-        self.held = Signal(len(self.key.as_value()) - 1, name=f"{name}_held", reset_less=True)
-        m.d.comb += [Cat(self.key.word, self.key.index).eq(self.held), self.key.valid.eq(self.valid)]
-
-    def eq(self, key: Any) -> list[Any]:
-        """Assignments, as :meth:`Signal.eq` has one."""
-        return [self.held.eq(Cat(key.word, key.index)), self.valid.eq(key.valid)]
-
-
 class Selector(wiring.Component):
     """Keeps a vector's keys and offers, per side, the next result; subclasses differ in how, and in when.
 
-    A vector is written, then exchanged: from then on its winners are offered, and the next one is written. A winner
-    stays until it is taken. As many are offered as were asked for; behind them anything.
+    A vector is written, then swapped in: from then on its winners are offered, and the next one is written, maybe in
+    that very cycle. A winner stays until it is taken, which it is only while it is valid. Of ``results`` in all the
+    first tree gives ``ceil(results / trees)``, the other one the rest; behind them anything may be offered, but never a
+    key of the vector that is being written. What is taken in the cycle of a swap is of the vector that goes.
 
     Members
     -------
-    write : In(1), with row : In(place of the beat), slots : In(its keys), last : In(1, it ends the vector);
-    hold : Out(1), no beat may be written; ready : Out(1), the vector that is written may be exchanged;
+    write : In(1), with row : In(place of the beat), slots : In(its keys), last : In(1, the last one of the vector);
+    hold : Out(1), no beat may be written; ready : Out(1), the vector that is written may be swapped in;
     swap : In(1), it is, with results : In(how many are wanted in all); take : In(1 per tree), the winner is gone;
-    winners : Out(the winner of each tree).
+    winners : Out(the winner of each tree): the word as :func:`hdl.orizuru.keys.encode` made it, and as index the lane,
+    with the row above it.
     """
 
     def __init__(self, spec: OrizuruSpec):
@@ -50,7 +39,7 @@ class Selector(wiring.Component):
                 "hold": Out(1),
                 "ready": Out(1),
                 "swap": In(1),
-                "results": In(range(2 * spec.n + 1)),
+                "results": In(range(2 * spec.k_max + 1)),
                 "take": In(spec.trees),
                 "winners": Out(data.ArrayLayout(shape.winner(spec.depth), spec.trees)),
             }

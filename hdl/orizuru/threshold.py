@@ -22,8 +22,8 @@ from hdl.stream.signature import payload_layout
 class Thresholds(wiring.Component):
     """Keys at a threshold or beyond, by index, the first ``k`` of each side.
 
-    Throughput  a beat stays one cycle, or one per hit; a vector's last beat one more. A result waits until another one
-                follows, since it may be the vector's last.
+    Throughput  a beat stays one cycle, or one per hit; a vector's last beat one per hit and two more. A result waits
+                until another one follows, since it may be the vector's last.
 
     Members
     -------
@@ -52,10 +52,12 @@ class Thresholds(wiring.Component):
         spec, shape = self.spec, self.shape
         m.submodules.loader = loader = Shared(Loader, spec)
         wiring.connect(m, wiring.flipped(self.i), loader.i)
+        last = named(m, self.i.valid & self.i.ready & self.i.payload.last, "last")
+        taken = named(m, loader.write | last, "taken")  # a beat; what is too much of a vector counts as its end
         busy, ends, row = Signal(), Signal(), Signal.like(loader.row)
         words = Signal(shape.word * spec.lanes, reset_less=True)
         m.submodules.first = first = Shared(First, shape.word + 1, spec.lanes, False)
-        below, more = self._hits(m, loader, first, busy)
+        below, more = self._hits(m, loader, taken, first, busy)
         waiting = Signal()  # for another result
         held = Signal(self.o.payload.data.shape(), reset_less=True)
         step = named(m, first.valid & (~waiting | self.o.ready), "step")
@@ -71,8 +73,8 @@ class Thresholds(wiring.Component):
             loader.swap.eq(self.done),
             self.error.eq(loader.error),
         ]
-        with m.If(loader.write | loader.last):
-            m.d.sync += [busy.eq(1), ends.eq(loader.last), row.eq(loader.row)]
+        with m.If(taken):
+            m.d.sync += [busy.eq(1), ends.eq(last), row.eq(loader.row)]
             m.d.sync += words.eq(Cat(slot.word for slot in loader.slots))
         with m.Elif(Mux(ends, self.done, release)):
             m.d.sync += busy.eq(0)
@@ -82,7 +84,7 @@ class Thresholds(wiring.Component):
             m.d.sync += [waiting.eq(1), held.eq(self._result(m, first, row))]
         return m
 
-    def _hits(self, m: Module, loader: Any, first: Any, busy: Value) -> tuple[Value, Value]:
+    def _hits(self, m: Module, loader: Any, taken: Value, first: Any, busy: Value) -> tuple[Value, Value]:
         """The keys beyond a threshold, and not past the k-th, to ``first``. Returns those below, and whether any will
         be left in the beat."""
         spec = self.spec
@@ -94,7 +96,7 @@ class Thresholds(wiring.Component):
             found = named(m, Cat(k >= limit if name == "upper" else k <= limit for k in keys) & there, f"at_{name}")
             hits = Signal(spec.lanes, name=f"hits_{name}")
             left = named(m, hits & ~Cat(first.one), f"left_{name}")
-            m.d.sync += hits.eq(Mux(loader.write | loader.last, found, left))
+            m.d.sync += hits.eq(Mux(taken, found, left))
             there = there & ~found  # beyond both is above
             side = first.winner[-1] if name == "lower" else ~first.winner[-1]
             live[name], more_of_side = self._first_of(m, name, hits, left, first.take & side)

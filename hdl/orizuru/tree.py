@@ -304,10 +304,10 @@ def branching(level: int) -> type[Branching]:
     return Branch if level > 1 else Pair
 
 
-class Tournament(Selector):
+class RegisterTrees(Selector):
     """Two trees of registers; nodes as the variant has them."""
 
-    kind = "tournament"
+    kind = "register_trees"
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -14,7 +14,6 @@ from hdl.arith.bits import count_ones, named
 from hdl.orizuru.engine import SELECTORS
 from hdl.orizuru.shape import LARGER, NOT_LARGER
 from hdl.orizuru.threshold import Thresholds
-from hdl.orizuru.tree import Tournament
 from tb.formal import ABC, Claim, Property
 
 N = 8
@@ -84,7 +83,7 @@ class Selected(OneVector):
     of rank below k, the next ones by index. All that are wanted come in time; with ``ties=order`` none comes twice."""
 
     def __init__(self, spec: OrizuruSpec, within: int):
-        super().__init__(spec, SELECTORS.get(spec.variant, Tournament)(spec), within)
+        super().__init__(spec, SELECTORS[spec.variant](spec), within)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
