@@ -27,6 +27,7 @@ from gen.registry import UNITS, unit
 from gen.tidy import Names, tidy
 from gen.waivers import WAIVERS
 from golden.mixpe.pe import PESpec
+from golden.orizuru.engine import VARIANTS, OrizuruSpec
 from golden.spec import SpecError
 from hdl.mixpe.pe import PE
 from hdl.shared import Shared
@@ -93,6 +94,13 @@ def test_the_largest_array_is_small_and_clean(tmp_path: Path) -> None:
 def test_lint_is_clean_where_a_row_has_more_wires_than_its_elements_have_multiplexers(tmp_path: Path) -> None:
     """Functions of one module must not hide wires of the module above."""
     made = export(unit("mixpe").configure(layers=[{"core": "two_term", "rows": 2}]))
+    made.write(tmp_path)
+    assert lint(tmp_path, f"{made.top}.vlt", f"{made.top}.v") == ""
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_lint_is_clean_for_every_way_to_select(variant: str, tmp_path: Path) -> None:
+    made = export(OrizuruSpec(n=21, lanes=5, variant=variant, key="int8"))
     made.write(tmp_path)
     assert lint(tmp_path, f"{made.top}.vlt", f"{made.top}.v") == ""
 

@@ -235,8 +235,8 @@ class Rows(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.rows = rows = Memory(shape=self.keys.shape(), depth=2 << len(self.row), init=[])
-        write, read = rows.write_port(), rows.read_port()
+        m.submodules.stored = stored_rows = Memory(shape=self.keys.shape(), depth=2 << len(self.row), init=[])
+        write, read = stored_rows.write_port(), stored_rows.read_port()
         fresh, lane = Signal(self.slots.shape(), reset_less=True), Signal.like(self.refill.lane)
         now = self._now(m)
         keys = Signal(self.keys.shape())
