@@ -22,7 +22,7 @@ from golden.orizuru.engine import RANKED, TREES, VARIANTS, OrizuruSpec
 
 K = 8
 LANES = 16
-SMALL, PLACED, LARGE = SIZES = (16, 64, 256)
+SMALL, PLACED, _ = SIZES = (16, 64, 256)
 PUBLISHED = OrizuruSpec(n=4096, lanes=32, k_max=20)
 
 BLOCKS = {"memory": "memory_tree", "queue": "queues", "threshold": "thresholds"}
@@ -61,20 +61,21 @@ def measurements() -> Iterator[tuple[str, str, Callable[[], float]]]:
     for target, column, specs in (
         ("generic", "gates", [s for s in small + large if (s.variant, s.n) != ("memory", PUBLISHED.n)]),
         ("ecp5", "luts", small + large),
-        ("asic", "area", small),
     ):
         for spec in specs:
             yield _name(spec), f"{target} {column}", partial(_parts, spec, target, column)
-    for spec in small:
-        if spec.n == PLACED or (spec.n == LARGE and spec.variant == "memory"):
-            yield _name(spec), "MHz", partial(_placed, spec)
-    for spec in small:
-        if spec.n == SMALL:
-            yield _name(spec), "pJ per vector", partial(_energy, spec)
     for spec in small + large:
         if spec.variant != "threshold":
             yield _name(spec), "interval", partial(float, spec.interval)
             yield _name(spec), "span", partial(float, spec.span)
+    for spec in small:
+        if spec.n == PLACED:
+            yield _name(spec), "MHz", partial(_placed, spec)
+    for spec in small:
+        if spec.n == SMALL:
+            yield _name(spec), "pJ per vector", partial(_energy, spec)
+    for spec in small:
+        yield _name(spec), "asic area", partial(_parts, spec, "asic", "area")
 
 
 def _name(spec: OrizuruSpec) -> str:
