@@ -51,38 +51,46 @@ class Thresholds(wiring.Component):
         m = Module()
         spec, shape = self.spec, self.shape
         m.submodules.loader = loader = Shared(Loader, spec)
+        m.submodules.first = first = Shared(First, shape.word + 1, spec.lanes, False)
         wiring.connect(m, wiring.flipped(self.i), loader.i)
         last = named(m, self.i.valid & self.i.ready & self.i.payload.last, "last")
         taken = named(m, loader.write | last, "taken")  # a beat; what is too much of a vector counts as its end
-        busy, ends, row = Signal(), Signal(), Signal.like(loader.row)
+
+        busy, ends, row = Signal(), Signal(), Signal.like(loader.row)  # a beat is here, it is a vector's last one
         words = Signal(shape.word * spec.lanes, reset_less=True)
-        m.submodules.first = first = Shared(First, shape.word + 1, spec.lanes, False)
         below, more = self._hits(m, loader, taken, first, busy)
-        waiting = Signal()  # for another result
-        held = Signal(self.o.payload.data.shape(), reset_less=True)
-        step = named(m, first.valid & (~waiting | self.o.ready), "step")
-        release = named(m, ~first.valid | (step & ~more), "release")
-        m.d.comb += [
-            first.keys.eq(Cat(Cat(words.word_select(i, shape.word), below[i]) for i in range(spec.lanes))),
-            first.take.eq(step),
-            self.o.valid.eq(busy & Mux(first.valid, waiting, ends)),
-            self.o.payload.last.eq(~first.valid),
-            self.o.payload.data.eq(Mux(waiting, held, 0)),
-            self.done.eq(busy & ends & ~first.valid & self.o.ready),
-            loader.hold.eq(~self.begin | (busy & (~release | ends))),
-            loader.swap.eq(self.done),
-            self.error.eq(loader.error),
-        ]
+        step = self._send(m, first, busy, ends, row)
+        release = named(m, ~first.valid | (step & ~more), "release")  # all its hits are gone in the next cycle
         with m.If(taken):
             m.d.sync += [busy.eq(1), ends.eq(last), row.eq(loader.row)]
             m.d.sync += words.eq(Cat(slot.word for slot in loader.slots))
         with m.Elif(Mux(ends, self.done, release)):
             m.d.sync += busy.eq(0)
+        m.d.comb += [
+            first.keys.eq(Cat(Cat(words.word_select(i, shape.word), below[i]) for i in range(spec.lanes))),
+            first.take.eq(step),
+            loader.hold.eq(~self.begin | (busy & (~release | ends))),
+            loader.swap.eq(self.done),
+            self.error.eq(loader.error),
+        ]
+        return m
+
+    def _send(self, m: Module, first: Any, busy: Value, ends: Value, row: Value) -> Value:
+        """A hit takes the place of the one that waits, which is sent; after the vector's last hit the one that waits is
+        sent with tlast, or a beat that says that there was none. Returns that a hit is used up."""
+        waiting, held = Signal(), Signal(self.o.payload.data.shape(), reset_less=True)
+        step = named(m, first.valid & (~waiting | self.o.ready), "step")
+        m.d.comb += [
+            self.o.valid.eq(busy & Mux(first.valid, waiting, ends)),
+            self.o.payload.last.eq(~first.valid),
+            self.o.payload.data.eq(Mux(waiting, held, 0)),
+            self.done.eq(busy & ends & ~first.valid & self.o.ready),
+        ]
         with m.If(self.done):
             m.d.sync += waiting.eq(0)
         with m.Elif(step):
             m.d.sync += [waiting.eq(1), held.eq(self._result(m, first, row))]
-        return m
+        return step
 
     def _hits(self, m: Module, loader: Any, taken: Value, first: Any, busy: Value) -> tuple[Value, Value]:
         """The keys beyond a threshold, and not past the k-th, to ``first``. Returns those below, and whether any will
