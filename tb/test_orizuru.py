@@ -38,6 +38,7 @@ SPECS = [
     OrizuruSpec(n=23, lanes=6, key="int8", variant="bitonic", k_max=7),
     OrizuruSpec(n=13, lanes=5, key="int8", variant="radix"),
     OrizuruSpec(n=19, lanes=6, key="int8", variant="threshold"),
+    *(OrizuruSpec(n=64, lanes=16, key="bf16", k_max=20, variant=variant) for variant in VARIANTS),
 ]
 MORE = [
     OrizuruSpec(n=16, lanes=16, variant="level", sides="magnitude"),
@@ -54,7 +55,6 @@ MORE = [
     OrizuruSpec(n=16, lanes=2, key="int16", variant="radix", sides="magnitude"),
     OrizuruSpec(n=9, lanes=9, variant="threshold", sides="magnitude", k_max=2),
     OrizuruSpec(n=12, lanes=1, key="uint8", variant="threshold", sides="smallest"),
-    *(OrizuruSpec(n=64, lanes=16, key="bf16", k_max=20, variant=variant) for variant in VARIANTS),
 ]
 
 
