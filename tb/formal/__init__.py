@@ -6,6 +6,7 @@ all time (by induction) or for all inputs (circuits without state); *bounded* ho
 Sequential proofs start from an arbitrary power-up state and one cycle of reset; later resets may come at any time.
 """
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyosys
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable, Fragment, Module, Signal, Value
 
@@ -153,7 +153,7 @@ def _abc(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
         netlist = netlist[:top] + re.sub(r"  wire width 1 input \d+ +\\rst\n", _RESET, netlist[top:], count=1)
         _yosys(netlist, f"{_GATES}write_aiger -zinit -symbols {aiger}\n", timeout)
         commands = f"read_aiger {aiger}; strash; fold; strash; bmc3 -F {claim.cycles}; write_cex -n {found}"
-        command = [str(Path(pyosys.__file__).parent / "yosys-abc"), "-q", commands]
+        command = [str(_yosys_abc()), "-q", commands]
         run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         if "was asserted in frame" in run.stdout:
             what = f"{claim.subject}, {claim.size}: {claim.text}"
@@ -162,6 +162,13 @@ def _abc(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
     if f"No output asserted in {claim.cycles} frames" not in run.stdout:
         raise RuntimeError(f"ABC said neither yes nor no:\n{run.stdout}{run.stderr}")
     return f"bounded, {claim.cycles} cycles"
+
+
+def _yosys_abc() -> Path:
+    """The program beside the module, which is not imported: matplotlib could not be any more, in the same process."""
+    found = importlib.util.find_spec("pyosys")
+    assert found and found.origin
+    return Path(found.origin).parent / "yosys-abc"
 
 
 def _yosys(netlist: str, script: str, timeout: float) -> str:
