@@ -18,7 +18,7 @@ from tb.test_formal_stream import broken
 @pytest.mark.slow
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.size)
 def test_bounded(claim: Claim) -> None:
-    assert prove(claim, 1800).result == f"bounded, {claim.cycles} cycles"
+    assert prove(claim).result == f"bounded, {claim.cycles} cycles"
 
 
 @pytest.mark.parametrize("variant", ["systolic", "queue", "bitonic"])

@@ -120,7 +120,7 @@ opt_clean
 _RESET = "  wire width 1 \\\\rst\\n  cell $initstate \\\\first_cycle\\n    connect \\\\Y \\\\rst\\n  end\\n"
 
 
-def prove(claim: Claim, timeout: float = 300) -> Proof:
+def prove(claim: Claim, timeout: float = 1800) -> Proof:
     """Decide a claim.
 
     Raises :class:`Refuted` with a counterexample, :class:`Undecided` when induction up to ``MAX_STEPS`` steps does not
