@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.arith.bits import named
 from hdl.orizuru.first import First
-from hdl.orizuru.ranked import Place, Ranked
+from hdl.orizuru.ranked import Place, hand_out
 from hdl.orizuru.selector import Selector
 from hdl.orizuru.shape import LARGER, NOT_LARGER, Shape
 from hdl.shared import Shared
@@ -132,7 +132,6 @@ class Running(wiring.Component):
         shape, size = self.shape, self.size
         places = [Place(m, self.winner.shape(), f"place_{i}") for i in range(size)]
         m.submodules.merge = merge = Shared(Network, shape, self.rule, merging(size), size, False)
-        m.submodules.ranked = ranked = Shared(Ranked, shape, size)
         for i, place in enumerate(places):
             before = Signal(place.key.shape(), name=f"before_{i}")
             m.d.comb += [before.eq(place.key), before.valid.eq(place.key.valid & ~self.swap)]
@@ -146,12 +145,7 @@ class Running(wiring.Component):
             m.d.sync += [place.eq(key) for place, key in zip(places, merge.o, strict=True)]
         with m.Elif(self.swap):
             m.d.sync += [place.valid.eq(0) for place in places]
-        m.d.comb += [
-            *(listed.eq(place.key) for listed, place in zip(ranked.places, places, strict=True)),
-            ranked.swap.eq(self.swap),
-            ranked.take.eq(self.take),
-            self.winner.eq(ranked.winner),
-        ]
+        hand_out(m, shape, places, self)
         return m
 
 

@@ -6,7 +6,7 @@ from amaranth.hdl import C, Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.orizuru.ranked import Place, Ranked
+from hdl.orizuru.ranked import Place, hand_out
 from hdl.orizuru.selector import Selector
 from hdl.orizuru.shape import Shape
 from hdl.shared import Shared
@@ -48,13 +48,7 @@ class Queue(wiring.Component):
             with m.Elif(self.key.valid & ahead):
                 m.d.sync += place.eq(self.key)
             above, ahead_of_above = place.key, ahead
-        m.submodules.ranked = ranked = Shared(Ranked, self.shape, self.size)
-        m.d.comb += [
-            *(listed.eq(place.key) for listed, place in zip(ranked.places, places, strict=True)),
-            ranked.swap.eq(self.swap),
-            ranked.take.eq(self.take),
-            self.winner.eq(ranked.winner),
-        ]
+        hand_out(m, self.shape, places, self)
         return m
 
 

@@ -1,5 +1,6 @@
 """Lists of keys by rank."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Signal
@@ -7,6 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.orizuru.shape import Shape
+from hdl.shared import Shared
 
 
 class Place:
@@ -46,3 +48,14 @@ class Ranked(wiring.Component):
             m.d.sync += held.eq(held.as_value() >> len(self.winner.as_value()))
         m.d.comb += self.winner.eq(held[0])
         return m
+
+
+def hand_out(m: Module, shape: Shape, places: Sequence[Place], owner: Any) -> None:
+    """Places a :class:`Ranked` for the list that ``owner`` keeps, on its ``swap``, ``take`` and ``winner``."""
+    m.submodules.ranked = ranked = Shared(Ranked, shape, len(places))
+    m.d.comb += [
+        *(listed.eq(place.key) for listed, place in zip(ranked.places, places, strict=True)),
+        ranked.swap.eq(owner.swap),
+        ranked.take.eq(owner.take),
+        owner.winner.eq(ranked.winner),
+    ]

@@ -80,28 +80,24 @@ MAX_STEPS = 20
 # Yosys ends its process on an error, so it gets one of its own.
 _CHILD = "import sys; from pyosys import libyosys; libyosys.run_pass(f'script {sys.argv[1]}', libyosys.Design())"
 
-_PREPARE = """\
+_READ = """\
 read_rtlil top.il
 hierarchy -check -top top
 proc
 flatten
 memory_collect
 memory_map
-async2sync
+"""
+
+_PREPARE = f"""\
+{_READ}async2sync
 chformal -lower
 setattr -unset init w:*
 cd top
 """
 
-
-_GATES = """\
-read_rtlil top.il
-hierarchy -check -top top
-proc
-flatten
-memory_collect
-memory_map
-chformal -lower
+_GATES = f"""\
+{_READ}chformal -lower
 setattr -unset init w:*
 chformal -assert -skip 1
 cd top
