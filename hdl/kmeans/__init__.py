@@ -1,0 +1,1 @@
+"""Hardware of K-Means index GEMM: clustering, index GEMM, functions of indices."""
