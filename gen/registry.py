@@ -9,12 +9,14 @@ from typing import Any
 
 from amaranth.lib import wiring
 
+from golden.kmeans.quantizer import QuantizerSpec
 from golden.mixpe.baseline import BaselineSpec
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
 from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
+from hdl.kmeans.quantizer import Quantizer
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
@@ -109,6 +111,18 @@ UNITS = {
                 "published": {"n": 16, "variant": "level", "ties": "paper"},
                 "block": {"n": 64, "lanes": 16},
                 "memory": {"n": 4096, "lanes": 32, "k_max": 41, "variant": "memory"},
+            },
+            "simulated",
+        ),
+        Unit(
+            "kmeans_quantizer",
+            "activations to indices of K-Means centroids, under a power-of-two scale per token",
+            "KLLM (arXiv 2507.23035, later OASIS), clustering units",
+            QuantizerSpec,
+            Quantizer,
+            {
+                "tiny": {"bits": 2, "k_max": 16, "lanes": 2},
+                "wide": {"k_max": 4096, "lanes": 32},
             },
             "simulated",
         ),

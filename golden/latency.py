@@ -23,3 +23,11 @@ QUEUE = 1
 
 BLOCK_QUEUE = 2
 """A beat through an empty queue in block RAM."""
+
+TREE_LEVELS = 2
+"""Additions between two registers of a tree of adders."""
+
+
+def tree(terms: int) -> int:
+    """A sum of so many terms."""
+    return -(-(terms - 1).bit_length() // TREE_LEVELS)

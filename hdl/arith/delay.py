@@ -3,8 +3,11 @@
 from amaranth.hdl import Cat, Module, Signal, Value
 
 
-def delay(m: Module, value: Value, cycles: int, name: str, init: int | None = None) -> Value:
-    """``value`` as it was ``cycles`` clock cycles ago: one shift register, the newest at the bottom.
+def delay(
+    m: Module, value: Value, cycles: int, name: str, init: int | None = None, go: Value | None = None
+) -> Value:
+    """``value`` as it was ``cycles`` clock cycles ago, or so many in which ``go`` was high: one shift register, the
+    newest at the bottom.
 
     Control gives ``init``, what every place holds after a reset. Data is not reset: what stands beside a reset valid
     bit is never looked at, and registers without reset are smaller.
@@ -13,6 +16,7 @@ def delay(m: Module, value: Value, cycles: int, name: str, init: int | None = No
         return value
     everywhere = sum((init or 0) << (i * len(value)) for i in range(cycles))
     line = Signal(cycles * len(value), name=name, init=everywhere, reset_less=init is None)
-    m.d.sync += line.eq(Cat(value, line)[: len(line)])
+    with m.If(1 if go is None else go):
+        m.d.sync += line.eq(Cat(value, line)[: len(line)])
     oldest = line[-len(value) :]
     return oldest.as_signed() if value.shape().signed else oldest

@@ -1,0 +1,127 @@
+"""The bench of unit ``kmeans_quantizer``: transactions made from the specification and a seed."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden import fixture
+from golden.kmeans import token
+from golden.kmeans.codebook import HIGH, LOW, Codebook
+from golden.kmeans.quantizer import QuantizerSpec, Token
+from golden.quantize import float_codes
+from tb.transactions import Case, case_of, cases_of
+
+Int = NDArray[np.int64]
+
+
+def bench(spec: QuantizerSpec, seed: int) -> list[Case]:
+    """Lengths, boundaries hit exactly, scales from the smallest to the largest, all stalls, resets, status."""
+    rng = np.random.default_rng(seed)
+    mixed = [random_token(spec, rng) for _ in range(8)]
+    cases = [
+        case_of(spec, "lengths", [job for n in _lengths(spec) for job in [some_token(spec, rng, n)] * 2], seed=seed),
+        case_of(spec, "boundaries", [_on_boundaries(spec, rng) for _ in range(6)], seed=seed),
+        case_of(spec, "shifts", list(_shifts(spec, rng)), seed=seed),
+        case_of(spec, "equal-centroids", [_tied(spec, rng) for _ in range(4)], seed=seed),
+        case_of(spec, "holes", [_holes(spec, rng) for _ in range(6)], seed=seed),
+        case_of(spec, "long-then-short", [some_token(spec, rng, n) for n in (spec.k_max, 1, 1, 1, 1, spec.k_max)]),
+        *(case_of(spec, f"alone-{n}", [some_token(spec, rng, n)], seed=seed) for n in (0, 1, spec.k_max)),
+        *cases_of(spec, "mixed", mixed, seed=seed),
+        *cases_of(spec, "short", [some_token(spec, rng, 1) for _ in range(12)], seed=seed, level=160),
+        case_of(spec, "cfg-late", mixed, seed=seed, stall={"cfg": 250}),
+        case_of(spec, "exp-late", mixed, seed=seed, stall={"exp": 250}),
+        case_of(spec, "not-finite", [_strange(spec, rng), mixed[0]], seed=seed, status={"sts_error": 2}),
+        case_of(spec, "too-long", [_long(spec, rng), mixed[0], mixed[1]], seed=seed, status={"sts_error": 1}),
+    ]
+    for at in (0, 1, 2, spec.rows, spec.rows + 3, spec.rows + spec.latency, 2 * spec.rows + spec.latency):
+        cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"o": 96}, reset_at=at)
+        cases += [cut, case_of(spec, f"after-{cut.name}", mixed[:3], seed=seed)]
+    return cases
+
+
+def random_book(spec: QuantizerSpec, rng: np.random.Generator) -> Codebook:
+    """Spread out, close together, or with the extremes."""
+    count = 1 << spec.bits
+    kind = rng.integers(3)
+    centroids = rng.integers(LOW, HIGH, count, endpoint=True) if kind else rng.integers(-9, 9, count, endpoint=True)
+    if kind == 2:
+        centroids[:2] = LOW, HIGH
+    return Codebook(np.sort(centroids))
+
+
+def random_codes(rng: np.random.Generator, n: int) -> Int:
+    """FP16 numbers that are finite: near one another, of all magnitudes, the smallest, or with one that stands out."""
+    kind = rng.integers(4)
+    if kind == 0:
+        return rng.normal(0, 10.0 ** rng.integers(-3, 3), n).astype(np.float16).view(np.uint16).astype(np.int64)
+    codes = rng.integers(0, 0x7C00, n) | rng.integers(0, 2, n) << 15
+    if kind == 1:
+        return codes
+    small = codes & 0x83FF
+    if kind == 3 and n:
+        small[rng.integers(n)] = 0x7BFF
+    return small
+
+
+def some_token(spec: QuantizerSpec, rng: np.random.Generator, n: int) -> Token:
+    """With a shift that puts the mean among the centroids, more or less."""
+    shift = int(np.clip(max(n, 1).bit_length() + rng.integers(2, 8), 0, 31))
+    return Token(random_codes(rng, n), random_book(spec, rng), shift)
+
+
+def random_token(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
+    n = spec.k_max if rng.random() < 0.5 else int(rng.integers(0, spec.k_max, endpoint=True))
+    return some_token(spec, rng, n)
+
+
+def _lengths(spec: QuantizerSpec) -> list[int]:
+    """Every length of a small unit, of a large one the ends and around multiples of a beat."""
+    near = {0, 1, 2, spec.lanes - 1, spec.lanes, spec.lanes + 1, 5 * spec.lanes, spec.k_max - 1, spec.k_max}
+    return list(range(spec.k_max + 1)) if spec.k_max <= 16 else sorted(n for n in near if n <= spec.k_max)
+
+
+def _on_boundaries(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
+    """Activations on boundaries, and next to them on both sides, for the exponent that the token gets."""
+    book = random_book(spec, rng)
+    x = rng.choice(book.boundaries / 2, spec.k_max).astype(np.float16)
+    codes = x.view(np.uint16).astype(np.int64)
+    codes = np.maximum((codes & 0x7FFF) + rng.integers(-1, 2, spec.k_max), 0) | codes & 0x8000
+    total = int(np.abs(token.steps(codes)).sum())
+    return Token(codes, book, int(np.clip(total.bit_length() - 1 + token.GRID, 0, 31)))  # so that e = 0
+
+
+def _shifts(spec: QuantizerSpec, rng: np.random.Generator) -> Iterator[Token]:
+    """Exponents at both ends: the smallest and the largest numbers with the largest and the smallest shift."""
+    for codes, shift in ((1, 31), (1, 0), (0x7BFF, 0), (0xFBFF, 31), (0, 5), (0x8000, 0), (0x3C00, 12), (0x03FF, 3)):
+        yield Token(np.full(spec.k_max, codes), random_book(spec, rng), shift)
+
+
+def _tied(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
+    values = rng.integers(-20, 20, 2)
+    book = Codebook(np.sort(rng.choice(values, 1 << spec.bits)))
+    return Token(random_codes(rng, spec.k_max), book, 12)
+
+
+def _holes(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
+    n = int(rng.integers(1, spec.k_max, endpoint=True))
+    return Token(random_codes(rng, n), random_book(spec, rng), 10, rng.random(n) < rng.random())
+
+
+def _strange(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
+    job = some_token(spec, rng, spec.k_max)
+    job.x[rng.integers(spec.k_max)] = rng.choice([0x7C00, 0xFC00, 0x7FFF, 0xFE00])
+    return job
+
+
+def _long(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
+    return some_token(spec, rng, (spec.rows + 2) * spec.lanes)
+
+
+def real(spec: QuantizerSpec) -> tuple[Token, int]:
+    """One vector of real activations, and centroids at even distances."""
+    x = fixture.load().x.ravel()[: spec.k_max].astype(np.float64)
+    codes = float_codes(x[None], "fp16")[0]
+    step = 128 >> spec.bits
+    book = Codebook(np.arange(1 << spec.bits) * 2 * step + LOW + step)
+    return Token(codes, book, spec.k_max.bit_length() + 4), 1
