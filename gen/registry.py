@@ -9,6 +9,7 @@ from typing import Any
 
 from amaranth.lib import wiring
 
+from golden.kmeans.lutgemm import LutGemmSpec
 from golden.kmeans.quantizer import QuantizerSpec
 from golden.mixpe.baseline import BaselineSpec
 from golden.mixpe.gemm import MixPESpec
@@ -16,6 +17,7 @@ from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
 from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
+from hdl.kmeans.lutgemm import LutGemm
 from hdl.kmeans.quantizer import Quantizer
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
@@ -123,6 +125,26 @@ UNITS = {
             {
                 "tiny": {"bits": 2, "k_max": 16, "lanes": 2},
                 "wide": {"k_max": 4096, "lanes": 32},
+            },
+            "simulated",
+        ),
+        Unit(
+            "lutgemm",
+            "GEMM on K-Means indices: pairs are counted, or looked up, and never dequantised",
+            "WAQ LUT-GEMM of KLLM (arXiv 2507.23035, later OASIS)",
+            LutGemmSpec,
+            LutGemm,
+            {
+                "tiny": {
+                    "act_bits": 2,
+                    "weight_bits": 2,
+                    "lines": 2,
+                    "codes": 4,
+                    "width": 4,
+                    "k_max": 16,
+                    "n_max": 8,
+                },
+                "direct": {"reducer": "direct", "codes": 32, "out": "fp32"},
             },
             "simulated",
         ),

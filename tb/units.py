@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tb import kmeans_quantizer, mixpe, mixpe_pe, orizuru, pe_baseline
+from tb import kmeans_quantizer, lutgemm, mixpe, mixpe_pe, orizuru, pe_baseline
 from tb.transactions import Case
 
 BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
@@ -12,6 +12,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "mixpe": mixpe.bench,
     "orizuru": orizuru.bench,
     "kmeans_quantizer": kmeans_quantizer.bench,
+    "lutgemm": lutgemm.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -20,8 +21,15 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "pe_baseline": pe_baseline.real,
     "orizuru": orizuru.real,
     "kmeans_quantizer": kmeans_quantizer.real,
+    "lutgemm": lutgemm.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
-COUNTED = {"mixpe_pe": "product", "pe_baseline": "product", "orizuru": "vector", "kmeans_quantizer": "token"}
+COUNTED = {
+    "mixpe_pe": "product",
+    "pe_baseline": "product",
+    "orizuru": "vector",
+    "kmeans_quantizer": "token",
+    "lutgemm": "product",
+}
 """What figures of energy are per."""

@@ -10,87 +10,18 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
 
 from golden.kmeans.quantizer import QuantizerSpec
-from hdl.arith.bits import index_bits, named
+from hdl.arith.bits import named
 from hdl.arith.delay import delay
 from hdl.kmeans.cluster import Cluster
+from hdl.kmeans.memory import TokenMemory
 from hdl.kmeans.scale import Exponent, TokenScales, signed_exponent
 from hdl.shared import Shared
-from hdl.stream.signature import payload_layout, stream_members, stream_signature
+from hdl.stream.signature import stream_members, stream_signature
 from hdl.stream.skid import skid
-
-
-class TokenMemory(wiring.Component):
-    """Rows of two tokens: one is written while the other one is read.
-
-    Members
-    -------
-    i : In(stream of activations); write, last, bank : Out, a row is kept, the token's last one, and where;
-    lost : Out(1), a beat had no place; go, read : In(1), a row is read, and stands at ``row`` after the next cycle in
-    which ``go`` is high; begin : In(1), reading of the next token begins; rows : Out, of that token less one;
-    full : Out(2), per bank: a whole token is there; done : In(1), the last row is read.
-    """
-
-    kind = "token_memory"
-
-    def __init__(self, spec: QuantizerSpec):
-        self.spec = spec
-        self.beat = payload_layout(spec.port("i"))
-        row = range(spec.rows)
-        super().__init__(
-            {
-                "i": In(stream.Signature(self.beat)),
-                "write": Out(1),
-                "last": Out(1),
-                "bank": Out(1),
-                "lost": Out(1),
-                "go": In(1),
-                "read_bank": In(1),
-                "read_row": In(row),
-                "row": Out(self.beat["data"].shape),
-                "rows": Out(data.ArrayLayout(max(1, (spec.rows - 1).bit_length()), 2)),
-                "full": Out(2),
-                "done": In(1),
-            }
-        )
-
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
-        spec, last = self.spec, self.i.payload.last
-        bits = index_bits(spec.rows)
-        m.submodules.rows = memory = Memory(shape=self.row.shape(), depth=2 << bits, init=[])
-        write, read = memory.write_port(), memory.read_port()
-        place = Signal(bits)
-        over = Signal()  # all rows are written
-        accept = named(m, self.i.valid & ~self.full.bit_select(self.bank, 1), "accept")
-        m.d.comb += [
-            self.i.ready.eq(~self.full.bit_select(self.bank, 1)),
-            self.write.eq(accept & (~over | last)),
-            self.last.eq(last),
-            self.lost.eq(accept & over),
-            write.addr.eq(Cat(place, self.bank)),
-            write.data.eq(self.i.payload.data),
-            write.en.eq(accept & ~over),
-            read.addr.eq(Cat(self.read_row, self.read_bank)),
-            read.en.eq(self.go),
-            self.row.eq(read.data),
-        ]
-        with m.If(self.done):
-            m.d.sync += self.full.bit_select(self.read_bank, 1).eq(0)
-        with m.If(accept):
-            m.d.sync += [over.eq(~last & (over | (place == spec.rows - 1))), place.eq(place + 1)]
-            with m.If(last):
-                m.d.sync += [
-                    self.full.bit_select(self.bank, 1).eq(1),
-                    self.rows[self.bank].eq(Mux(over, spec.rows - 1, place)),
-                    self.bank.eq(~self.bank),
-                    place.eq(0),
-                ]
-        return m
 
 
 class Quantizer(wiring.Component):
@@ -110,7 +41,7 @@ class Quantizer(wiring.Component):
             skid(m, spec.port(name), outside, inside)
         skid(m, spec.port("o"), o, self.o)
         skid(m, spec.port("exp"), exp, self.exp)
-        m.submodules.memory = memory = Shared(TokenMemory, spec)
+        m.submodules.memory = memory = Shared(TokenMemory, spec.port("i"), spec.rows)
         wiring.connect(m, i, memory.i)
         m.submodules.scales = scales = Shared(TokenScales, spec)
         kept = memory.write & ~memory.lost
