@@ -9,6 +9,7 @@ from typing import Any
 
 from amaranth.lib import wiring
 
+from golden.kmeans.linear import KMeansLinearSpec
 from golden.kmeans.lutgemm import LutGemmSpec
 from golden.kmeans.quantizer import QuantizerSpec
 from golden.mixpe.baseline import BaselineSpec
@@ -19,6 +20,7 @@ from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
 from hdl.kmeans.lutgemm import LutGemm
 from hdl.kmeans.quantizer import Quantizer
+from hdl.layers.kmeans_linear import KMeansLinear
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
@@ -145,6 +147,27 @@ UNITS = {
                     "n_max": 8,
                 },
                 "direct": {"reducer": "direct", "codes": 32, "out": "fp32"},
+            },
+            "simulated",
+        ),
+        Unit(
+            "kmeans_linear",
+            "linear layer on K-Means indices of both sides, outliers found and made up for beside the main path",
+            "OASIS, once KLLM (arXiv 2507.23035), look-ahead and error compensation",
+            KMeansLinearSpec,
+            KMeansLinear,
+            {
+                "tiny": {
+                    "act_bits": 2,
+                    "weight_bits": 2,
+                    "k_max": 16,
+                    "n_max": 8,
+                    "lanes": 2,
+                    "lines": 2,
+                    "codes": 4,
+                    "outliers": 2,
+                },
+                "smollm2": {"lines": 8, "codes": 32, "outliers": 6},
             },
             "simulated",
         ),

@@ -123,7 +123,7 @@ def _all_pairs(spec: LutGemmSpec, rng: np.random.Generator) -> IndexGemm:
 def extreme(spec: LutGemmSpec, rng: np.random.Generator, at: int) -> IndexGemm:
     """One pair only, as often as the unit can count, with the largest products of both signs."""
     job = random_job(spec, rng, spec.rows * spec.codes, min(spec.n_max, spec.lines))
-    ends = (LOW, HIGH) if spec.table == "int16" else (0xDC00, 0x5BFF)  # products of 65,504 and less
+    ends = (LOW, HIGH) if spec.table == "int16" else (0xDBFF, 0x5BFF)  # the largest product is finite
     a, w = at % 2, at // 2
     books = [np.full(1 << bits, ends[end]) for bits, end in ((spec.act_bits, a), (spec.weight_bits, w))]
     return replace(job, index=job.index * 0, weights=job.weights * 0, acts=books[0], books=books[1], present=None)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tb import kmeans_quantizer, lutgemm, mixpe, mixpe_pe, orizuru, pe_baseline
+from tb import kmeans_linear, kmeans_quantizer, lutgemm, mixpe, mixpe_pe, orizuru, pe_baseline
 from tb.transactions import Case
 
 BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
@@ -13,6 +13,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "orizuru": orizuru.bench,
     "kmeans_quantizer": kmeans_quantizer.bench,
     "lutgemm": lutgemm.bench,
+    "kmeans_linear": kmeans_linear.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -22,6 +23,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "orizuru": orizuru.real,
     "kmeans_quantizer": kmeans_quantizer.real,
     "lutgemm": lutgemm.real,
+    "kmeans_linear": kmeans_linear.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -31,5 +33,6 @@ COUNTED = {
     "orizuru": "vector",
     "kmeans_quantizer": "token",
     "lutgemm": "product",
+    "kmeans_linear": "product",
 }
 """What figures of energy are per."""

@@ -23,22 +23,21 @@ class Pipeline:
     reduce: int
     table_beats: int
 
-    def transfers(self, tokens: Sequence[Work], first: int) -> list[int]:
-        """The cycle in which each token's last group is handed on; the first beats of all inputs come in cycle
-        ``first``."""
+    def transfers(self, tokens: Sequence[Work], first: int, ready: int | None = None) -> list[int]:
+        """The cycle in which each group is handed on; the first beats of all inputs come in cycle ``first``, and so
+        there is one token's last one, unless it comes later: in the cycle before ``ready``."""
         done: list[int] = []
-        loaded = _loads(tokens, first)
+        loaded = _Loads(tokens, first) if ready is None else _Loads([Work(ready - first, 1, False)], first)
+        total = sum(work.groups for work in tokens)
         table = first + self.table_beats  # the next table is complete from here on
         pipe: deque[int] = deque([0] * self.front)  # rows' marks: 1 a row, 2 the last of a group, 3 of a token
         now, free, token, row, group, running = first, 0, 0, 0, 0, False
-        fetched = 0  # the mark of the row that has been read and waits for its weights
-        while len(done) < len(tokens):
+        fetched = 0  # the mark of the row that was read and waits for its weights
+        while len(done) < total:
             waits = pipe[0] >= 2 and now < free
             if not waits and pipe[0] >= 2:
                 free = now + self.reduce
-                if pipe[0] == 3:
-                    done.append(now)
-            # ---- a row is read while the one before goes into the pipeline
+                done.append(now)
             took = 0
             if not waits:
                 took, fetched = fetched, 0
@@ -67,7 +66,7 @@ class Pipeline:
         return done
 
 
-class _loads:
+class _Loads:
     """When tokens are complete in a memory of two."""
 
     def __init__(self, tokens: Sequence[Work], first: int):
@@ -80,7 +79,7 @@ class _loads:
         assert len(self._free) == token + 3
 
     def ready(self, token: int) -> int:
-        """The first cycle in which all its rows are there."""
+        """The first cycle in which all of its rows are there."""
         while len(self._complete) <= token:
             n = len(self._complete)
             before = self._complete[-1] if n else 0

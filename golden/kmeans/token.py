@@ -21,6 +21,9 @@ EXPONENTS = (GRID, 11)
 X_BITS = 42
 """Of ``X``, with its sign: codes of infinity and NaN count as the numbers that would follow 65504."""
 
+RESIDUAL_BITS = 44
+"""Of what a centroid leaves over, in steps: of ``X`` less a centroid at the largest exponent."""
+
 VALUE_BITS = 10
 """Of ``floor(2 * value)``, which saturates: boundaries have nine bits."""
 
@@ -54,6 +57,6 @@ def indices(codes: Int, e: Int, book: Codebook) -> Int:
 
 
 def residuals(codes: Int, e: Int, book: Codebook) -> Int:
-    """``(x - 2**e * C[i]) / 2**GRID``, ``[M, K]``: 44 bits with its sign."""
+    """``(x - 2**e * C[i]) / 2**GRID``, ``[M, K]``, of :data:`RESIDUAL_BITS`."""
     centroid = book.centroids[indices(codes, e, book)]
     return steps(codes) - (centroid << (e - GRID)[:, None])

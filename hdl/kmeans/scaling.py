@@ -7,18 +7,19 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden import latency
+from golden.formats import FLOATS
 from hdl.arith.bits import named
 from hdl.arith.delay import delay
-from hdl.arith.floats import FINITE, Multiply, Round
+from hdl.arith.floats import FINITE, Convert, Multiply, Round
 from hdl.shared import Shared
 from hdl.stream.credit import Credit
 from hdl.stream.fifo import StreamFIFO
 
 
 class Scaling(wiring.Component):
-    """``fp32(fp32(y * 2**(e + grid)) * scale)``, of several sums side by side.
+    """``fp32(fp32(y * 2**(e + grid)) * scale)``, of several sums side by side, or that rounded to FP16.
 
-    Latency     ``ROUND + MULTIPLY + QUEUE`` cycles.
+    Latency     ``ROUND + MULTIPLY + QUEUE`` cycles, for FP16 ``CONVERT`` more.
     Throughput  a beat per cycle.
 
     Parameters
@@ -26,20 +27,22 @@ class Scaling(wiring.Component):
     lanes : sums per beat.
     width : of a sum, with its sign.
     low, high : range of ``e + grid``.
+    out : format of the results.
 
     Members
     -------
     i : In(stream of sums with last); scale : In(stream of FP32), as the sums; exponent : In(stream), ``e + grid - low``,
-    one for all beats up to ``last``; o : Out(stream of FP32 with last).
+    one for all beats up to ``last``; o : Out(stream of results with last).
     """
 
     kind = "scaling"
 
-    def __init__(self, lanes: int, width: int, low: int, high: int):
+    def __init__(self, lanes: int, width: int, low: int, high: int, out: str = "fp32"):
         self.lanes, self.width = lanes, width
         self.low, self.high = low, high
+        self.out = FLOATS[out]
         sums = data.StructLayout({"data": data.ArrayLayout(signed(width), lanes), "last": 1})
-        results = data.StructLayout({"data": data.ArrayLayout(32, lanes), "last": 1})
+        results = data.StructLayout({"data": data.ArrayLayout(self.out.bits, lanes), "last": 1})
         super().__init__(
             {
                 "i": In(stream.Signature(sums)),
@@ -51,7 +54,8 @@ class Scaling(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        under_way = latency.ROUND + latency.MULTIPLY
+        narrow = self.out.bits < 32
+        under_way = latency.ROUND + latency.MULTIPLY + (latency.CONVERT if narrow else 0)
         depth = under_way + latency.QUEUE + 2
         m.submodules.credit = credit = Credit(depth)
         m.submodules.queue = queue = Shared(StreamFIFO, self.o.payload.shape(), depth)
@@ -71,6 +75,10 @@ class Scaling(wiring.Component):
                 multiply.b.eq(scale),
             ]
             results.append(multiply.o)
+            if narrow:
+                m.submodules[f"convert_{lane}"] = convert = Shared(Convert, self.out.name)
+                m.d.comb += convert.i.eq(multiply.o)
+                results[lane] = convert.o
         m.d.comb += [
             *(s.ready.eq(take) for s in (self.i, self.scale)),
             self.exponent.ready.eq(take & self.i.payload.last),

@@ -1,0 +1,104 @@
+"""The bench of unit ``kmeans_linear``: transactions made from the specification and a seed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from golden import fixture, q4_1
+from golden.kmeans.codebook import HIGH, LOW, Codebook
+from golden.kmeans.linear import KMeansLinearSpec, LinearToken
+from golden.quantize import float_codes
+from tb.kmeans_quantizer import random_book, random_codes
+from tb.transactions import Case, case_of, cases_of
+
+
+def bench(spec: KMeansLinearSpec, seed: int) -> list[Case]:
+    """Lengths, widths, numbers of outliers, tables in turn, all stalls, resets, status. Cycles of one token at a time;
+    of several they are not specified."""
+    rng = np.random.default_rng(seed)
+    mixed = chain(spec, rng, [(_length(spec, rng), _width(spec, rng)) for _ in range(6)])
+    most = spec.engine.k_max
+    alone = [(k, n, o) for k in _lengths(spec) for n in _widths(spec)[-1:] for o in (0, most)]
+    alone += [(k, n, o) for k in _lengths(spec)[-1:] for n in _widths(spec) for o in (0, 1, most)]
+    cases = [
+        *(case_of(spec, f"alone-{k}-{n}-{o}", [random_job(spec, rng, k, n, o)], seed=seed) for k, n, o in alone),
+        case_of(spec, "short", chain(spec, rng, [(1, _width(spec, rng)) for _ in range(6)]), seed=seed),
+        case_of(spec, "none", [replace(job, k=0) for job in chain(spec, rng, [(spec.k_max, 1)] * 4)], seed=seed),
+        case_of(spec, "some", [replace(job, k=i % 2 * most) for i, job in enumerate(mixed)], seed=seed),
+        *cases_of(spec, "mixed", mixed, seed=seed),
+        *cases_of(spec, "small", chain(spec, rng, [(1, 1)] * 8), seed=seed, level=160),
+        *(case_of(spec, f"{p.name}-late", mixed[:4], seed=seed, stall={p.name: 240}) for p in spec.ports),
+        case_of(spec, "not-finite", [_strange(spec, rng), *mixed[:2]], seed=seed, status={"sts_error": 2}),
+    ]
+    span = spec.cycles(mixed[0])
+    for at in (0, 1, 2, span // 4, span // 2, 3 * span // 4, span - 3, span + 5):
+        cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"o": 96}, reset_at=at)
+        cases += [cut, case_of(spec, f"after-{cut.name}", mixed[:3], seed=seed)]
+    return [case if case.name.startswith("alone") else replace(case, cycles=None) for case in cases]
+
+
+def chain(
+    spec: KMeansLinearSpec, rng: np.random.Generator, sizes: Sequence[tuple[int, int]], new: float = 0.3
+) -> list[LinearToken]:
+    """Jobs of those sizes (K, N); most of them use the table that is there."""
+    jobs: list[LinearToken] = []
+    for k, n in sizes:
+        job = random_job(spec, rng, k, n, int(rng.integers(0, spec.engine.k_max, endpoint=True)))
+        if jobs and rng.random() >= new:
+            job = replace(job, acts=jobs[-1].acts, book=jobs[-1].book, load=False)
+        jobs.append(job)
+    return jobs
+
+
+def random_job(spec: KMeansLinearSpec, rng: np.random.Generator, k: int, n: int, outliers: int) -> LinearToken:
+    """Activations of all magnitudes, sometimes some are missing."""
+    book = Codebook(np.sort(rng.integers(LOW, HIGH, 1 << spec.weight_bits, endpoint=True)))
+    return LinearToken(
+        x=random_codes(rng, k),
+        acts=random_book(spec.quantizer, rng),
+        shift=int(np.clip(k.bit_length() + rng.integers(2, 8), 0, 31)),
+        weights=rng.integers(0, 1 << spec.weight_bits, (n, k)),
+        book=book,
+        scale=rng.lognormal(0, 2, n).astype(np.float32),
+        k=outliers,
+        present=rng.random(k) < 0.7 if rng.random() < 0.3 else None,
+    )
+
+
+def _length(spec: KMeansLinearSpec, rng: np.random.Generator) -> int:
+    return spec.k_max if rng.random() < 0.3 else int(rng.integers(1, spec.k_max, endpoint=True))
+
+
+def _width(spec: KMeansLinearSpec, rng: np.random.Generator) -> int:
+    return int(rng.integers(1, min(spec.n_max, 6 * spec.lines * spec.macs), endpoint=True))
+
+
+def _lengths(spec: KMeansLinearSpec) -> list[int]:
+    near = {0, 1, spec.lanes, spec.lanes + 1, spec.codes + 1, spec.k_max - 1, spec.k_max}
+    return sorted(k for k in near if k <= spec.k_max)
+
+
+def _widths(spec: KMeansLinearSpec) -> list[int]:
+    row = spec.lines * spec.macs
+    near = {1, spec.lines, spec.lines + 1, row, row + 1, 2 * row + 1, min(spec.n_max, 8 * row)}
+    return sorted(n for n in near if n <= spec.n_max)
+
+
+def _strange(spec: KMeansLinearSpec, rng: np.random.Generator) -> LinearToken:
+    job = random_job(spec, rng, spec.k_max, 1, 0)
+    job.x[rng.integers(spec.k_max)] = rng.choice([0x7C00, 0xFC00, 0x7FFF, 0xFE00])
+    return replace(job, present=None)
+
+
+def real(spec: KMeansLinearSpec) -> tuple[LinearToken, int]:
+    """A real token and rows of a real matrix, to evenly spaced centroids."""
+    f = fixture.load()
+    k, n = min(spec.k_max, fixture.WIDTH), min(spec.n_max, 8 * spec.lines)
+    w = q4_1.dequantise(*f.gate)[:n, :k].astype(np.float64)
+    step = 256 >> spec.weight_bits
+    books = [Codebook(np.arange(1 << b) * (256 >> b) + LOW + (128 >> b)) for b in (spec.act_bits, spec.weight_bits)]
+    weights = np.clip(np.floor((w * (30 / w.std()) - LOW) / step), 0, (1 << spec.weight_bits) - 1).astype(np.int64)
+    x = float_codes(f.x[:1, :k].astype(np.float64), "fp16")[0]
+    job = LinearToken(x, books[0], k.bit_length() + 4, weights, books[1], np.ones(n, np.float32), spec.outliers)
+    return job, n * k
