@@ -215,7 +215,8 @@ class KMeansLinearSpec(UnitSpec):
         over = token.residuals(x[None], e, job.acts)[0]
         side = (over[chosen] * job.book.centroids[weights[:, chosen]]).sum(axis=1)
         y = scaled((main << (e[0] - token.GRID)) + side, token.GRID, job.scale)
-        return y if self.out == "fp32" else y.astype(np.float16)
+        with np.errstate(over="ignore"):
+            return y if self.out == "fp32" else y.astype(np.float16)
 
     def _outliers(self, job: LinearToken) -> Int:
         """Their channels, in the order in which they come."""

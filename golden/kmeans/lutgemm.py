@@ -234,9 +234,8 @@ class LutGemmSpec(UnitSpec):
         """The table, ``[2**act_bits, 2**weight_bits]``: what is loaded, integers or FP16 codes."""
         if self.table == "int16":
             return np.multiply.outer(job.acts, job.books)
-        fp16 = FLOATS["fp16"]
-        values = [codes.astype(np.uint16).view(np.float16).astype(np.float64) for codes in (job.acts, job.books)]
-        return fp16.code(np.multiply.outer(*values).astype(np.float16))
+        acts, books = (codes.astype(np.uint16).view(np.float16) for codes in (job.acts, job.books))
+        return FLOATS["fp16"].code(np.multiply.outer(acts, books))
 
     def compute(self, job: IndexGemm) -> NDArray[np.int64] | NDArray[np.float32]:
         products = self.products(job)

@@ -169,7 +169,8 @@ class Compensation(wiring.Component):
     i : In(stream of orizuru's results); fetch : Out(stream of channels); col : In(stream of weights' indices);
     ready : In(1), the token's exponent and configuration are there; above, n, boundaries, acts, weights : In, of the
     token; done : Out(1), the token is through; full, none : Out(2), per bank: it holds a token's sums, or they are all 0;
-    take, out_row : In, out : Out, a row of the older token's sums is read out; release : In(1), it was the last one.
+    take, out_row : In, out : Out, a row of the older token's sums is read out; next : In(1), it is the token's last one;
+    free : In(1), it is no longer needed.
     """
 
     kind = "compensation"
@@ -195,7 +196,8 @@ class Compensation(wiring.Component):
                 "take": In(1),
                 "out_row": In(index_bits(spec.columns)),
                 "out": Out(sums),
-                "release": In(1),
+                "next": In(1),
+                "free": In(1),
             }
         )
 
@@ -238,8 +240,11 @@ class Compensation(wiring.Component):
         wiring.connect(m, wiring.flipped(self.col), column.col)
         with m.If(enter & result.last):
             m.d.sync += through.eq(1)
-        with m.If(self.release):
-            m.d.sync += [full.bit_select(out_bank, 1).eq(0), out_bank.eq(~out_bank)]
+        held = delay(m, out_bank, 1, "held", init=0, go=self.take)  # whose row stands at out
+        with m.If(self.next):
+            m.d.sync += out_bank.eq(~out_bank)
+        with m.If(self.free):
+            m.d.sync += full.bit_select(held, 1).eq(0)
         with m.If(self.done):
             m.d.sync += [
                 through.eq(0),

@@ -25,7 +25,7 @@ class Merge(wiring.Component):
     -------
     i : In(stream of main sums); exponent : In(stream of ``e - GRID``), one per token; full, none : In(1), the side sums
     are there, or are all 0; take, row : Out, a row of them is read; side : In, that row, from the next cycle on;
-    release : Out(1), it was the last one; o : Out(stream of sums).
+    next : Out(1), it is the token's last one; free : Out(1), it is no longer needed; o : Out(stream of sums).
     """
 
     kind = "merge"
@@ -41,7 +41,8 @@ class Merge(wiring.Component):
                 "take": Out(1),
                 "row": Out(index_bits(spec.columns)),
                 "side": In(spec.lines * spec.macs * spec.side_width),
-                "release": Out(1),
+                "next": Out(1),
+                "free": Out(1),
                 "o": Out(stream.Signature(sums_layout(spec.lines, spec.sum_width))),
             }
         )
@@ -56,8 +57,8 @@ class Merge(wiring.Component):
         m.d.comb += [
             self.take.eq(self.i.valid & self.exponent.valid & self.full & go),
             self.i.ready.eq(self.take),
-            self.release.eq(self.take & last),
-            self.exponent.ready.eq(self.release),
+            self.next.eq(self.take & last),
+            self.exponent.ready.eq(self.next),
         ]
         with m.If(self.take):
             m.d.sync += part.eq(Mux(last | ends_row, 0, part + 1))
@@ -78,6 +79,7 @@ class Merge(wiring.Component):
             total = Signal(signed(spec.sum_width), name=f"total_{lane}")
             m.d.comb += total.eq(main.word_select(lane, width).as_signed() + other)
             sums.append(total)
+        m.d.comb += self.free.eq(there & ended & go)
         total, last_then = self._registers(m, go, total=Cat(sums), last_then=ended)
         with m.If(go):
             m.d.sync += [there.eq(self.take), self.o.valid.eq(there)]

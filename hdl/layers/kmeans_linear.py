@@ -176,9 +176,8 @@ class KMeansLinear(wiring.Component):
         m.d.comb += [
             *(getattr(merge, name).eq(getattr(compensation, name)) for name in ("full", "none")),
             merge.side.eq(compensation.out),
-            compensation.take.eq(merge.take),
+            *(getattr(compensation, name).eq(getattr(merge, name)) for name in ("take", "next", "free")),
             compensation.out_row.eq(merge.row),
-            compensation.release.eq(merge.release),
             scaling.scale.payload.eq(Cat(scl.payload.data)),
             scaling.scale.valid.eq(scl.valid),
             scl.ready.eq(scaling.scale.ready),
