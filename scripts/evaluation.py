@@ -1,0 +1,175 @@
+"""What quantisation costs in accuracy: perplexity of a whole model, and signal to noise of the fixture's layer.
+
+A *row* says what becomes of weights and of activations. Products of the two are float32: the exact sums of the engines,
+rounded on the way, which changes neither figure in the digits shown.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden import fixture, q4_1, quantize
+from golden.kmeans import layer as kmeans
+from golden.llama.approximate import READERS, Approximate, Approximation, Place, Recorder
+from golden.llama.forward import silu
+from golden.llama.perplexity import perplexity
+from golden.llama.weights import Layer, Weights
+from golden.mixpe.layer import sqnr
+from golden.spec import SpecError
+
+Array = NDArray[np.floating[Any]]
+Say = Callable[[str], None]
+
+TEXT = "evaluation_text.txt"
+
+
+class Row(Protocol):
+    """What becomes of a linear layer."""
+
+    def matrix(self, w: Array, x: Array) -> Array:
+        """The weights that stand for ``w[N, K]``, whose inputs are like ``x[M, K]``."""
+        ...
+
+    def inputs(self, x: Array, matrices: Sequence[Array]) -> Approximation:
+        """What stands for activations; ``x[M, K]`` are examples, ``matrices`` what reads them."""
+        ...
+
+    @property
+    def weights(self) -> object:
+        """Rows of equal ``weights`` have the same matrices."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights as stored (Q4_1); activations float32, or integers with a scale per token."""
+
+    act: str = ""
+    """integer format, none: float32"""
+
+    weights: object = None
+
+    def matrix(self, w: Array, x: Array) -> Array:
+        return w
+
+    def inputs(self, x: Array, matrices: Sequence[Array]) -> Approximation:
+        return self._integers if self.act else lambda x: x
+
+    def _integers(self, x: Array) -> Array:
+        q = quantize.quantise_tokens(x, self.act)
+        return q.codes * q.scale[:, None]
+
+
+@dataclass(frozen=True)
+class KMeans:
+    """K-Means indices on both sides."""
+
+    weight_bits: int
+    act_bits: int
+    percent: float
+    """of the activations of a token are outliers"""
+    static: bool = False
+    """Outliers by thresholds found beforehand, not by rank."""
+    weighting: str = "sensitivity"
+
+    @property
+    def weights(self) -> object:
+        return self.weight_bits, self.weighting
+
+    def matrix(self, w: Array, x: Array) -> Array:
+        return kmeans.quantise_matrix(w, self.weight_bits, self.weighting, np.square(x).mean(axis=0)).values
+
+    def inputs(self, x: Array, matrices: Sequence[Array]) -> Approximation:
+        k = kmeans.outliers_per_side(self.percent / 100, x.shape[1])
+        felt = sum(np.square(w, dtype=np.float64).sum(axis=0) for w in matrices)
+        found = kmeans.calibrate(x, self.act_bits, k, self.weighting, np.asarray(felt), self.static)
+
+        def approximate(x: Array) -> Array:
+            codes = kmeans.fp16_codes(x)
+            return found.approximate(codes, found.outliers(codes, self.static))
+
+        return approximate
+
+
+ROWS: dict[str, Row] = {
+    "float32": Stored(),
+    "mixpe-w4a8": Stored("int8"),
+    "mixpe-w4a4": Stored("int4"),
+    **{
+        f"kmeans-w{w}a{a}{f'-{percent:g}%' if percent else ''}{'-static' if static else ''}": KMeans(
+            w, a, percent, static
+        )
+        for w, a in ((4, 4), (4, 3), (3, 4))
+        for percent, static in ((0, False), (0.5, False), (1, False), (1, True), (2, False))
+    },
+}
+"""By name. ``mixpe-...``: weights as stored, activations as :func:`golden.mixpe.layer.real_gemm` has them."""
+
+
+def chosen(names: str | None, weighting: str) -> dict[str, Row]:
+    """The rows of those names, commas between them; :class:`~golden.spec.SpecError` for an unknown one."""
+    wanted = names.split(",") if names else list(ROWS)
+    for name in wanted:
+        if name not in ROWS:
+            raise SpecError(f"rows must be among {', '.join(ROWS)}, not {name!r}")
+    rows = {name: ROWS[name] for name in wanted}
+    return {name: replace(r, weighting=weighting) if isinstance(r, KMeans) else r for name, r in rows.items()}
+
+
+def text() -> str:
+    """The text that perplexity is measured on."""
+    return (files("golden") / "data" / TEXT).read_text(encoding="utf-8")
+
+
+def perplexities(
+    weights: Weights, calibration: Sequence[int], tokens: Sequence[int], window: int, rows: Mapping[str, Row], say: Say
+) -> Iterator[tuple[str, float]]:
+    """Perplexity of ``tokens`` for each row; ``calibration`` is read with float32 first, and is all that codebooks,
+    scales and thresholds are learned from."""
+    recorder = Recorder(weights)
+    recorder.hidden(calibration)
+    made: tuple[object, Weights] = (None, weights)
+    for name, row in rows.items():
+        if row.weights != made[0]:
+            say(f"{name}: weights")
+            made = row.weights, _replaced(weights, row, recorder.seen) if row.weights else weights
+        say(f"{name}: activations")
+        inputs = {place: row.inputs(x, _readers(weights, place)) for place, x in recorder.seen.items()}
+        model = Approximate(made[1], inputs)
+        yield name, perplexity(model, tokens, window, lambda n, name=name: say(f"{name}: {n} tokens"))
+
+
+def _readers(weights: Weights, place: Place) -> list[Array]:
+    layer, group = place
+    return [getattr(weights.layers[layer], name) for name in READERS[group]]
+
+
+def _replaced(weights: Weights, row: Row, seen: Mapping[Place, Array]) -> Weights:
+    """The same model with the row's matrices."""
+
+    def layer(i: int, old: Layer) -> Layer:
+        new = {n: row.matrix(getattr(old, n), seen[i, group]) for group, names in READERS.items() for n in names}
+        return replace(old, **{name: matrix.astype(np.float32, copy=False) for name, matrix in new.items()})
+
+    return replace(weights, layers=[layer(i, weights.layers[i]) for i in range(len(weights.layers))])
+
+
+def layer_sqnr(rows: Mapping[str, Row]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Of the fixture's three matrices, in dB against float32 of the stored weights: learned from the first half of its
+    tokens, measured on the second."""
+    f = fixture.load()
+    gate, up, down = (q4_1.dequantise(*m) for m in (f.gate, f.up, f.down))
+    hidden = silu(f.x @ gate.T) * (f.x @ up.T)
+    half = len(f.x) // 2
+    for name, row in rows.items():
+        found = {}
+        for x, group in ((f.x, {"gate": gate, "up": up}), (hidden, {"down": down})):
+            approximate = row.inputs(x[:half], list(group.values()))
+            for matrix, w in group.items():
+                y = approximate(x[half:]) @ row.matrix(w, x[:half]).T
+                found[matrix] = sqnr(x[half:] @ w.T, y)
+        yield name, found
