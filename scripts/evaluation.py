@@ -6,6 +6,7 @@ rounded on the way, which changes neither figure in the digits shown.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.resources import files
 from typing import Any, Protocol
 
@@ -70,11 +71,17 @@ class KMeans:
 
     weight_bits: int
     act_bits: int
-    percent: float
+    """16: FP16 as they are"""
+    percent: float = 0
     """of the activations of a token are outliers"""
     static: bool = False
     """Outliers by thresholds found beforehand, not by rank."""
     weighting: str = "sensitivity"
+
+    @property
+    def name(self) -> str:
+        share = f"-{self.percent:g}%" if self.percent else ""
+        return f"kmeans-w{self.weight_bits}a{self.act_bits}{share}{'-static' * self.static}"
 
     @property
     def weights(self) -> object:
@@ -84,6 +91,8 @@ class KMeans:
         return kmeans.quantise_matrix(w, self.weight_bits, self.weighting, np.square(x).mean(axis=0)).values
 
     def inputs(self, x: Array, matrices: Sequence[Array]) -> Approximation:
+        if self.act_bits == 16:
+            return lambda x: kmeans.values(kmeans.fp16_codes(x))
         k = kmeans.outliers_per_side(self.percent / 100, x.shape[1])
         felt = sum(np.square(w, dtype=np.float64).sum(axis=0) for w in matrices)
         found = kmeans.calibrate(x, self.act_bits, k, self.weighting, np.asarray(felt), self.static)
@@ -95,17 +104,20 @@ class KMeans:
         return approximate
 
 
+def _kmeans() -> Iterator[KMeans]:
+    for w, acts in ((4, (16, 4, 3)), (3, (16, 4))):
+        for a in acts:
+            yield KMeans(w, a)
+            if a < 16:
+                yield from (KMeans(w, a, percent) for percent in (0.5, 1, 2))
+                yield KMeans(w, a, 1, static=True)
+
+
 ROWS: dict[str, Row] = {
     "float32": Stored(),
     "mixpe-w4a8": Stored("int8"),
     "mixpe-w4a4": Stored("int4"),
-    **{
-        f"kmeans-w{w}a{a}{f'-{percent:g}%' if percent else ''}{'-static' if static else ''}": KMeans(
-            w, a, percent, static
-        )
-        for w, a in ((4, 4), (4, 3), (3, 4))
-        for percent, static in ((0, False), (0.5, False), (1, False), (1, True), (2, False))
-    },
+    **{row.name: row for row in _kmeans()},
 }
 """By name. ``mixpe-...``: weights as stored, activations as :func:`golden.mixpe.layer.real_gemm` has them."""
 
@@ -140,7 +152,11 @@ def perplexities(
         say(f"{name}: activations")
         inputs = {place: row.inputs(x, _readers(weights, place)) for place, x in recorder.seen.items()}
         model = Approximate(made[1], inputs)
-        yield name, perplexity(model, tokens, window, lambda n, name=name: say(f"{name}: {n} tokens"))
+        yield name, perplexity(model, tokens, window, partial(_progress, say, name))
+
+
+def _progress(say: Say, name: str, tokens: int) -> None:
+    say(f"{name}: {tokens} tokens")
 
 
 def _readers(weights: Weights, place: Place) -> list[Array]:

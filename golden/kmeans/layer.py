@@ -23,8 +23,8 @@ Mask = NDArray[np.bool_]
 Real = NDArray[np.floating[Any]]
 
 WEIGHTINGS = ("uniform", "magnitude", "sensitivity")
-"""What an error counts for in learning a codebook: all alike; by the value's magnitude; by how much it moves the layer's
-results (the caller says how much: :func:`quantise_matrix`, :func:`calibrate`)."""
+"""What an error counts for in learning a codebook: all alike; by the value's magnitude; by how much it moves the
+layer's results (the caller says how much: :func:`quantise_matrix`, :func:`calibrate`)."""
 
 FP16 = KEYS["fp16"]
 
@@ -60,8 +60,8 @@ class Calibration:
     """likewise, at or above it; both are FP16 numbers, infinite for k = 0"""
 
     def outliers(self, codes: Int, static: bool = False) -> Mask:
-        """Which of ``codes [M, K]`` are outliers: the k largest and k smallest of each token, or, static, whatever is at
-        a threshold or beyond it, however many there are."""
+        """Which of ``codes [M, K]`` are outliers: the k largest and k smallest of each token, or, static, whatever is
+        at a threshold or beyond it, however many there are."""
         if not static:
             return outliers(codes, self.k)
         x = values(codes)
@@ -116,8 +116,8 @@ def quantise_matrix(w: Real, bits: int, weighting: str = "uniform", sensitivity:
     the largest magnitude is 127, and rounded. A row's scale is then the one of least squared error for its indices,
     rounded to FP32.
 
-    ``sensitivity``, ``[K]``, is for the weighting of that name: the mean square of each input, so that the squared error
-    of the layer's results is what K-Means makes small. Raises :class:`~golden.spec.SpecError` for an unknown weighting.
+    ``sensitivity``, ``[K]``, is for the weighting of that name: the mean square of each input, so that K-Means makes
+    the squared error of the layer's results small. Raises :class:`~golden.spec.SpecError` for an unknown weighting.
     """
     w = np.asarray(w, np.float64)
     size = np.sqrt(np.square(w).mean(axis=1, keepdims=True))

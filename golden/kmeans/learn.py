@@ -46,12 +46,12 @@ def kmeans(
     """The best of ``restarts`` runs of Lloyd's algorithm over ``values`` (any shape), seeded by k-means++.
 
     In one dimension clusters are runs of the sorted values, so an iteration is a binary search of ``count - 1``
-    boundaries and a few differences of prefix sums, however many values there are. A run ends when no boundary moves any
-    more, or the inertia falls no further. Values of weight 0 do not count; a cluster without values keeps its centroid,
-    and with fewer different values than ``count`` some centroids are equal.
+    boundaries and a few differences of prefix sums, however many values there are. A run ends when no boundary moves
+    any more, or the inertia falls no further. Values of weight 0 do not count; a cluster without values keeps its
+    centroid, and with fewer different values than ``count`` some centroids are equal.
 
-    The same values, weights and seed give the same centroids. It is a local optimum: k-means++ with restarts makes a bad
-    one unlikely, nothing excludes it.
+    The same values, weights and seed give the same centroids. It is a local optimum: k-means++ with restarts makes a
+    bad one unlikely, nothing excludes it.
 
     Raises :class:`~golden.spec.SpecError` where count or restarts is below 1, values or weights are not finite, weights
     have another shape or a negative one, or nothing has weight.
