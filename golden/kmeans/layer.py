@@ -98,14 +98,22 @@ def values(codes: Int) -> NDArray[np.float32]:
     return codes.astype(np.uint16).view(np.float16).astype(np.float32)
 
 
-def outliers(codes: Int, k: int) -> Mask:
-    """The k largest and k smallest of each token, ``[M, K]``: the two ends of one order (value falling, then index
-    rising), so all of a token where 2k reaches K."""
-    rows, length = codes.shape
+def outlier_order(codes: Int, k: int) -> Int:
+    """Channels of each token's outliers, ``[M, min(2k, K)]``: largest, smallest, second largest, second smallest, ...
+
+    The two ends of one order (value falling, then index rising), as the unit ``orizuru`` has them: none comes twice.
+    """
     falling = np.argsort((FP16.high - FP16.order(codes)).astype(np.uint16), axis=1, kind="stable")
-    mask = np.zeros((rows, length), np.bool_)
-    ends = np.concatenate([falling[:, :k], falling[:, max(length - k, 0) :]], axis=1)
-    np.put_along_axis(mask, ends, True, axis=1)
+    count = min(2 * k, codes.shape[1])
+    order = np.empty((len(codes), count), np.int64)
+    order[:, 0::2], order[:, 1::2] = falling[:, : (count + 1) // 2], falling[:, ::-1][:, : count // 2]
+    return order
+
+
+def outliers(codes: Int, k: int) -> Mask:
+    """Which are the k largest and k smallest of their token, ``[M, K]``; all of it where 2k reaches K."""
+    mask = np.zeros(codes.shape, np.bool_)
+    np.put_along_axis(mask, outlier_order(codes, k), True, axis=1)
     return mask
 
 
