@@ -17,7 +17,7 @@ from golden import fixture, q4_1, quantize
 from golden.kmeans import layer as kmeans
 from golden.llama.approximate import READERS, Approximate, Approximation, Place, Recorder
 from golden.llama.forward import silu
-from golden.llama.perplexity import perplexity
+from golden.llama.perplexity import check, perplexity
 from golden.llama.weights import Layer, Weights
 from golden.mixpe.layer import sqnr
 from golden.spec import SpecError
@@ -142,6 +142,7 @@ def perplexities(
 ) -> Iterator[tuple[str, float]]:
     """Perplexity of ``tokens`` for each row; ``calibration`` is read with float32 first, and is all that codebooks,
     scales and thresholds are learned from."""
+    check(tokens, window)
     recorder = Recorder(weights)
     recorder.hidden(calibration)
     made: tuple[object, Weights] = (None, weights)

@@ -17,8 +17,7 @@ def perplexity(
     of each is not foretold (it has no context). Logarithms are taken in float64. ``progress`` is called with the number
     of tokens done. Raises :class:`~golden.spec.SpecError` where no window has two tokens.
     """
-    if window < 2 or len(tokens) < 2:
-        raise SpecError(f"window and text must have at least 2 tokens, not {window} and {len(tokens)}")
+    check(tokens, window)
     surprise, count = 0.0, 0
     for start in range(0, len(tokens), window):
         part = tokens[start : start + window]
@@ -30,3 +29,9 @@ def perplexity(
         count += len(part) - 1
         progress(start + len(part))
     return float(np.exp(surprise / count))
+
+
+def check(tokens: Sequence[int], window: int) -> None:
+    """Raises :class:`~golden.spec.SpecError` where :func:`perplexity` would, for callers with much to do before it."""
+    if window < 2 or len(tokens) < 2:
+        raise SpecError(f"window and text must have at least 2 tokens, not {window} and {len(tokens)}")
