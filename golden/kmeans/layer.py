@@ -70,8 +70,17 @@ class Calibration:
     def approximate(self, codes: Int, keep: Mask) -> NDArray[np.float32]:
         """``2**e * C[i]``, or the activation itself where ``keep``: what the layer's sums are made of, exact."""
         e = token.exponents(codes, self.shift)
-        centroids = self.book.centroids[token.indices(codes, e, self.book)].astype(np.float32)
-        return np.where(keep, values(codes), np.ldexp(centroids, e.astype(np.int32)[:, None]))
+        out = values(codes)
+        for exponent in np.unique(e):  # few, so that a table of all codes for each is the fastest way
+            rows = e == exponent
+            out[rows] = np.where(keep[rows], out[rows], self._every_code(exponent)[codes[rows]])
+        return out
+
+    def _every_code(self, exponent: np.int64) -> NDArray[np.float32]:
+        """``2**exponent * C[i]`` of every FP16 code."""
+        every = np.arange(FP16.high + 1)[None]
+        indices = token.indices(every, np.array([exponent]), self.book)[0]
+        return np.ldexp(self.book.centroids[indices].astype(np.float32), int(exponent))
 
 
 def outliers_per_side(share: float, length: int) -> int:
@@ -122,26 +131,28 @@ def quantise_matrix(w: Real, bits: int, weighting: str = "uniform", sensitivity:
 
     Rows are divided by their root mean square, K-Means of all of them gives the centroids, and these are scaled so that
     the largest magnitude is 127, and rounded. A row's scale is then the one of least squared error for its indices,
-    rounded to FP32.
+    with the same weighting, rounded to FP32.
 
-    ``sensitivity``, ``[K]``, is for the weighting of that name: the mean square of each input, so that K-Means makes
-    the squared error of the layer's results small. Raises :class:`~golden.spec.SpecError` for an unknown weighting.
+    ``sensitivity``, ``[K]``, is for the weighting of that name: the mean square of each input, so that what becomes
+    small is the squared error of the layer's results. Raises :class:`~golden.spec.SpecError` for an unknown weighting.
     """
     w = np.asarray(w, np.float64)
     size = np.sqrt(np.square(w).mean(axis=1, keepdims=True))
     size[size == 0] = 1
     importance = None if sensitivity is None else np.square(size) * np.asarray(sensitivity, np.float64)
-    centroids = kmeans(w / size, 1 << bits, _weights(w / size, weighting, importance)).centroids
+    weights = _weights(w / size, weighting, importance)
+    centroids = kmeans(w / size, 1 << bits, weights).centroids
     gain = HIGH / (np.abs(centroids).max() or 1)
     book = Codebook(np.rint(centroids * gain).astype(np.int64))
     indices = book.index(np.floor(2 * gain * w / size).astype(np.int64))
-    scale = _fitted(w, book.centroids[indices].astype(np.float64), size[:, 0] / gain)
+    numbers = book.centroids[indices].astype(np.float64)
+    scale = _fitted(w, numbers, 1.0 if weights is None else weights, size[:, 0] / gain)
     return Matrix(indices.astype(np.uint8), book, scale)
 
 
-def _fitted(w: Real, c: Real, otherwise: Real) -> NDArray[np.float32]:
+def _fitted(w: Real, c: Real, weights: Real | float, otherwise: Real) -> NDArray[np.float32]:
     """The scales of least squared error; rows that this would make zero or negative keep ``otherwise``."""
-    product, square = (w * c).sum(axis=1), (c * c).sum(axis=1)
+    product, square = (weights * w * c).sum(axis=1), (weights * c * c).sum(axis=1)
     fitted = np.divide(product, square, out=np.zeros_like(product), where=square > 0).astype(np.float32)
     return np.where(fitted > 0, fitted, otherwise.astype(np.float32))
 
