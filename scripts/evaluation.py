@@ -113,8 +113,10 @@ def _kmeans() -> Iterator[KMeans]:
                 yield KMeans(w, a, 1, static=True)
 
 
+REFERENCE = "float32"
+
 ROWS: dict[str, Row] = {
-    "float32": Stored(),
+    REFERENCE: Stored(),
     "mixpe-w4a8": Stored("int8"),
     "mixpe-w4a4": Stored("int4"),
     **{row.name: row for row in _kmeans()},

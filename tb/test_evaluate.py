@@ -143,6 +143,7 @@ def test_a_whole_model(capsys: Capture, tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         ("--rows float32,w4a4", f"rows must be among {', '.join(evaluation.ROWS)}, not 'w4a4'"),
+        ("--rows float32", "rows must not be float32 alone with the fixture, it is what others are held to"),
         ("--window 64", "window must be left out with the fixture, it is for --model full"),
         ("--tokens 64", "tokens must be left out with the fixture, it is for --model full"),
         ("--model TINY --tokens 9 --window 1", "window and text must have at least 2 tokens, not 1 and 9"),

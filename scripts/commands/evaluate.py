@@ -39,8 +39,13 @@ def _layer(args: argparse.Namespace, rows: dict[str, evaluation.Row]) -> list[di
     for option in ("window", "tokens"):
         if getattr(args, option) is not None:
             raise SpecError(f"{option} must be left out with the fixture, it is for --model full")
+    compared = {name: row for name, row in rows.items() if name != evaluation.REFERENCE}
+    if not compared:
+        raise SpecError(
+            f"rows must not be {evaluation.REFERENCE} alone with the fixture, it is what others are held to"
+        )
     found: list[dict[str, object]] = []
-    for name, sqnr in evaluation.layer_sqnr(rows):
+    for name, sqnr in evaluation.layer_sqnr(compared):
         found.append({"row": name, **{f"{matrix} dB": round(db, 2) for matrix, db in sqnr.items()}})
         _say(name)
     return found
@@ -66,7 +71,7 @@ def _model(args: argparse.Namespace, rows: dict[str, evaluation.Row]) -> list[di
 
 def _table(found: Sequence[dict[str, object]]) -> str:
     """Columns, names to the left, numbers to the right."""
-    cells = [list(found[0]), *([str(value) for value in row.values()] for row in found)]
+    cells = [list(found[0]), *([v if isinstance(v, str) else f"{v:.2f}" for v in row.values()] for row in found)]
     first, *others = (max(len(row[i]) for row in cells) for i in range(len(cells[0])))
     lines = [
         "  ".join([row[0].ljust(first), *(c.rjust(w) for c, w in zip(row[1:], others, strict=True))]) for row in cells
