@@ -184,11 +184,14 @@ def layer_sqnr(rows: Mapping[str, Row]) -> Iterator[tuple[str, dict[str, float]]
     gate, up, down = (q4_1.dequantise(*m) for m in (f.gate, f.up, f.down))
     hidden = silu(f.x @ gate.T) * (f.x @ up.T)
     half = len(f.x) // 2
+    groups: list[tuple[Array, dict[str, Array]]] = [(f.x, {"gate": gate, "up": up}), (hidden, {"down": down})]
+    made: tuple[object, dict[str, Array]] = (None, {})
     for name, row in rows.items():
-        found = {}
-        for x, group in ((f.x, {"gate": gate, "up": up}), (hidden, {"down": down})):
+        if row.weights != made[0] or not made[1]:
+            made = row.weights, {n: row.matrix(w, x[:half]) for x, group in groups for n, w in group.items()}
+        found: dict[str, float] = {}
+        for x, group in groups:
             approximate = row.inputs(x[:half], list(group.values()))
-            for matrix, w in group.items():
-                y = approximate(x[half:]) @ row.matrix(w, x[:half]).T
-                found[matrix] = sqnr(x[half:] @ w.T, y)
+            seen = approximate(x[half:])
+            found |= {n: sqnr(x[half:] @ w.T, seen @ made[1][n].T) for n, w in group.items()}
         yield name, found
