@@ -17,7 +17,7 @@ from golden import fixture, q4_1, quantize
 from golden.kmeans import layer as kmeans
 from golden.llama.approximate import READERS, Approximate, Approximation, Place, Recorder
 from golden.llama.forward import silu
-from golden.llama.perplexity import check, perplexity
+from golden.llama.perplexity import check, surprises
 from golden.llama.weights import Layer, Weights
 from golden.mixpe.layer import sqnr
 from golden.spec import SpecError
@@ -139,11 +139,11 @@ def text() -> str:
     return (files("golden") / "data" / TEXT).read_text(encoding="utf-8")
 
 
-def perplexities(
+def foretold(
     weights: Weights, calibration: Sequence[int], tokens: Sequence[int], window: int, rows: Mapping[str, Row], say: Say
-) -> Iterator[tuple[str, float]]:
-    """Perplexity of ``tokens`` for each row; ``calibration`` is read with float32 first, and is all that codebooks,
-    scales and thresholds are learned from."""
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Surprise at each of ``tokens`` for each row; ``calibration`` is read with float32 first, and is all that
+    codebooks, scales and thresholds are learned from."""
     check(tokens, window)
     recorder = Recorder(weights)
     recorder.hidden(calibration)
@@ -155,7 +155,7 @@ def perplexities(
         say(f"{name}: activations")
         inputs = {place: row.inputs(x, _readers(weights, place)) for place, x in recorder.seen.items()}
         model = Approximate(made[1], inputs)
-        yield name, perplexity(model, tokens, window, partial(_progress, say, name))
+        yield name, surprises(model, tokens, window, partial(_progress, say, name))
 
 
 def _progress(say: Say, name: str, tokens: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from golden.llama.approximate import INPUT, READERS, Approximate, Recorder, sizes
 from golden.llama.forward import Llama
-from golden.llama.perplexity import perplexity
+from golden.llama.perplexity import perplexity, surprises
 from golden.spec import SpecError
 from scripts import evaluation
 from scripts.cli import main
@@ -22,15 +22,15 @@ Capture = pytest.CaptureFixture[str]
 @pytest.mark.parametrize("window", [2, 4, 9, 10, 512])
 def test_perplexity_is_that_of_a_loop(window: int) -> None:
     model = Llama(tiny_weights(), np.float64)
-    surprise = []
+    expected = []
     for start in range(0, len(TOKENS), window):
         for end in range(start + 1, min(start + window, len(TOKENS))):
             logits = model.logits(model.hidden(TOKENS[start:end]))[-1].tolist()
-            surprise.append(math.log(sum(map(math.exp, logits))) - logits[TOKENS[end]])
-    assert perplexity(model, TOKENS, window) == pytest.approx(math.exp(sum(surprise) / len(surprise)), rel=1e-9)
-    assert perplexity(Llama(tiny_weights()), TOKENS, window) == pytest.approx(
-        perplexity(model, TOKENS, window), rel=1e-4
-    )
+            expected.append(math.log(sum(map(math.exp, logits))) - logits[TOKENS[end]])
+    nats = surprises(model, TOKENS, window)
+    np.testing.assert_allclose(nats, expected, rtol=1e-9)
+    np.testing.assert_allclose(surprises(Llama(tiny_weights()), TOKENS, window), nats, atol=1e-4)
+    assert perplexity(nats) == pytest.approx(math.exp(sum(expected) / len(expected)))
 
 
 def test_a_model_that_knows_nothing_has_the_vocabulary_as_perplexity() -> None:
@@ -39,7 +39,8 @@ def test_a_model_that_knows_nothing_has_the_vocabulary_as_perplexity() -> None:
             return np.full((len(hidden), TINY.vocabulary), 900, np.float32)
 
     done: list[int] = []
-    assert perplexity(Blank(tiny_weights()), TOKENS, 4, done.append) == pytest.approx(TINY.vocabulary)
+    nats = surprises(Blank(tiny_weights()), TOKENS, 4, done.append)
+    assert perplexity(nats) == pytest.approx(TINY.vocabulary)
     assert done == [4, 8, 10]
 
 
@@ -47,7 +48,7 @@ def test_nothing_to_foretell_is_refused() -> None:
     for tokens, window in ((TOKENS, 1), (TOKENS[:1], 8)):
         sentence = f"^window and text must have at least 2 tokens, not {window} and {len(tokens)}$"
         with pytest.raises(SpecError, match=sentence):
-            perplexity(Llama(tiny_weights()), tokens, window)
+            surprises(Llama(tiny_weights()), tokens, window)
 
 
 def test_recorded_inputs_are_what_the_matrices_read() -> None:
@@ -132,8 +133,12 @@ def test_a_whole_model(capsys: Capture, tmp_path: Path) -> None:
     code, out, err = run(capsys, "--model", model, "--rows", rows, "--tokens", "50", "--window", "20")
     assert code == 0
     lines = [line.split() for line in out.splitlines()]
-    assert lines[0] == ["row", "perplexity"] and [name for name, _ in lines[1:]] == rows.split(",")
-    assert all(float(value) > 1 for _, value in lines[1:])
+    assert lines[0] == ["row", "perplexity", "nats", "more", "standard", "error"]
+    assert [line[0] for line in lines[1:]] == rows.split(",")
+    value = [float(line[1].replace(",", "")) for line in lines[1:]]
+    for line, each in zip(lines[1:], value, strict=True):
+        assert float(line[2]) == pytest.approx(math.log(each / value[0]), abs=2e-3)
+    assert lines[1][2:] == ["0.000", "0.000"] and float(lines[-1][3]) > 0
     assert err.startswith("50 tokens in windows of 20, ") and "kmeans-w4a4-1%: weights\n" in err
 
 

@@ -6,8 +6,12 @@ import sys
 import time
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from golden import fixture, model_store
 from golden.kmeans.layer import WEIGHTINGS
+from golden.llama.perplexity import perplexity
 from golden.spec import SpecError
 from scripts import configuration, evaluation
 
@@ -46,7 +50,7 @@ def _layer(args: argparse.Namespace, rows: dict[str, evaluation.Row]) -> list[di
         )
     found: list[dict[str, object]] = []
     for name, sqnr in evaluation.layer_sqnr(compared):
-        found.append({"row": name, **{f"{matrix} dB": round(db, 2) for matrix, db in sqnr.items()}})
+        found.append({"row": name, **{f"{matrix} dB": round(db, 3) for matrix, db in sqnr.items()}})
         _say(name)
     return found
 
@@ -62,16 +66,29 @@ def _model(args: argparse.Namespace, rows: dict[str, evaluation.Row]) -> list[di
     window = 512 if args.window is None else args.window
     _say(f"{len(tokens)} tokens in windows of {window}, {len(calibration)} to learn from")
     found: list[dict[str, object]] = []
-    start = time.monotonic()
-    for name, value in evaluation.perplexities(file.weights(), calibration, tokens, window, rows, _say):
-        _say(f"{name}: perplexity {value:.3f}, {time.monotonic() - start:.0f} s")
-        found.append({"row": name, "perplexity": round(value, 3)})
+    start, first = time.monotonic(), None
+    for name, nats in evaluation.foretold(file.weights(), calibration, tokens, window, rows, _say):
+        first = nats if first is None else first
+        found.append({"row": name, **_compared(nats, first)})
+        _say(f"{name}: perplexity {found[-1]['perplexity']}, {time.monotonic() - start:.0f} s")
     return found
+
+
+def _compared(nats: NDArray[np.float64], first: NDArray[np.float64]) -> dict[str, float]:
+    """Perplexity; and, token by token, how much more surprise than in the first row, with the standard error of that
+    mean."""
+    more = nats - first
+    error = more.std() / np.sqrt(len(more))
+    return {
+        "perplexity": round(perplexity(nats), 3),
+        "nats more": round(more.mean(), 4),
+        "standard error": round(error, 4),
+    }
 
 
 def _table(found: Sequence[dict[str, object]]) -> str:
     """Columns, names to the left, numbers to the right."""
-    cells = [list(found[0]), *([v if isinstance(v, str) else f"{v:.2f}" for v in row.values()] for row in found)]
+    cells = [list(found[0]), *([v if isinstance(v, str) else f"{v:,.3f}" for v in row.values()] for row in found)]
     first, *others = (max(len(row[i]) for row in cells) for i in range(len(cells[0])))
     lines = [
         "  ".join([row[0].ljust(first), *(c.rjust(w) for c, w in zip(row[1:], others, strict=True))]) for row in cells
