@@ -4,7 +4,7 @@ A *row* says what becomes of weights and of activations. Products of the two are
 rounded on the way, which changes neither figure in the digits shown.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
@@ -65,6 +65,29 @@ class Stored:
         return q.codes * q.scale[:, None]
 
 
+@dataclass
+class Indexed:
+    """Activations as indices, outliers as they are; counts them."""
+
+    calibration: kmeans.Calibration
+    static: bool
+    outliers: int = 0
+    values: int = 0
+
+    def __call__(self, x: Array) -> Array:
+        codes = kmeans.fp16_codes(x)
+        keep = self.calibration.outliers(codes, self.static)
+        self.outliers += int(keep.sum())
+        self.values += keep.size
+        return self.calibration.approximate(codes, keep)
+
+
+def outlier_percent(inputs: Iterable[Approximation]) -> float:
+    """Of all activations that were approximated by indices so far."""
+    indexed = [one for one in inputs if isinstance(one, Indexed)]
+    return 100 * sum(one.outliers for one in indexed) / max(1, sum(one.values for one in indexed))
+
+
 @dataclass(frozen=True)
 class KMeans:
     """K-Means indices on both sides."""
@@ -96,12 +119,7 @@ class KMeans:
         k = kmeans.outliers_per_side(self.percent / 100, x.shape[1])
         felt = sum(np.square(w, dtype=np.float64).sum(axis=0) for w in matrices)
         found = kmeans.calibrate(x, self.act_bits, k, self.weighting, np.asarray(felt), self.static)
-
-        def approximate(x: Array) -> Array:
-            codes = kmeans.fp16_codes(x)
-            return found.approximate(codes, found.outliers(codes, self.static))
-
-        return approximate
+        return Indexed(found, self.static)
 
 
 def _kmeans() -> Iterator[KMeans]:
@@ -141,9 +159,9 @@ def text() -> str:
 
 def foretold(
     weights: Weights, calibration: Sequence[int], tokens: Sequence[int], window: int, rows: Mapping[str, Row], say: Say
-) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Surprise at each of ``tokens`` for each row; ``calibration`` is read with float32 first, and is all that
-    codebooks, scales and thresholds are learned from."""
+) -> Iterator[tuple[str, NDArray[np.float64], float]]:
+    """Surprise at each of ``tokens``, and the percentage of outliers, for each row; ``calibration`` is read with
+    float32 first, and is all that codebooks, scales and thresholds are learned from."""
     check(tokens, window)
     recorder = Recorder(weights)
     recorder.hidden(calibration)
@@ -155,7 +173,8 @@ def foretold(
         say(f"{name}: activations")
         inputs = {place: row.inputs(x, _readers(weights, place)) for place, x in recorder.seen.items()}
         model = Approximate(made[1], inputs)
-        yield name, surprises(model, tokens, window, partial(_progress, say, name))
+        nats = surprises(model, tokens, window, partial(_progress, say, name))
+        yield name, nats, outlier_percent(inputs.values())
 
 
 def _progress(say: Say, name: str, tokens: int) -> None:
@@ -190,8 +209,9 @@ def layer_sqnr(rows: Mapping[str, Row]) -> Iterator[tuple[str, dict[str, float]]
         if row.weights != made[0] or not made[1]:
             made = row.weights, {n: row.matrix(w, x[:half]) for x, group in groups for n, w in group.items()}
         found: dict[str, float] = {}
+        inputs = []
         for x, group in groups:
-            approximate = row.inputs(x[:half], list(group.values()))
-            seen = approximate(x[half:])
-            found |= {n: sqnr(x[half:] @ w.T, seen @ made[1][n].T) for n, w in group.items()}
-        yield name, found
+            inputs.append(row.inputs(x[:half], list(group.values())))
+            seen = inputs[-1](x[half:])
+            found |= {f"{n} dB": sqnr(x[half:] @ w.T, seen @ made[1][n].T) for n, w in group.items()}
+        yield name, found | {"outliers %": outlier_percent(inputs)}

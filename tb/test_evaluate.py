@@ -125,6 +125,7 @@ def test_the_fixtures_layer(capsys: Capture) -> None:
     assert list(rows) == ["kmeans-w4a4", "kmeans-w4a4-1%", "mixpe-w4a8"]
     for matrix in ("gate dB", "up dB", "down dB"):
         assert 8 < rows["kmeans-w4a4"][matrix] < rows["kmeans-w4a4-1%"][matrix] - 2 < rows["mixpe-w4a8"][matrix]
+    assert [round(row["outliers %"], 2) for row in rows.values()] == [0, 1.04, 0]
 
 
 def test_a_whole_model(capsys: Capture, tmp_path: Path) -> None:
@@ -133,12 +134,14 @@ def test_a_whole_model(capsys: Capture, tmp_path: Path) -> None:
     code, out, err = run(capsys, "--model", model, "--rows", rows, "--tokens", "50", "--window", "20")
     assert code == 0
     lines = [line.split() for line in out.splitlines()]
-    assert lines[0] == ["row", "perplexity", "nats", "more", "standard", "error"]
+    assert lines[0] == ["row", "perplexity", "nats", "more", "standard", "error", "outliers", "%"]
     assert [line[0] for line in lines[1:]] == rows.split(",")
     value = [float(line[1].replace(",", "")) for line in lines[1:]]
     for line, each in zip(lines[1:], value, strict=True):
         assert float(line[2]) == pytest.approx(math.log(each / value[0]), abs=2e-3)
-    assert lines[1][2:] == ["0.000", "0.000"] and float(lines[-1][3]) > 0
+    assert lines[1][2:] == ["0.000"] * 3 and float(lines[-1][3]) > 0
+    assert float(lines[3][4]) == pytest.approx(100 * 2 / (3 * 64 + 96) * 4, abs=1e-3)  # k = 1 of 64, of 96
+    assert 0.5 < float(lines[4][4]) < 20
     assert err.startswith("50 tokens in windows of 20, ") and "kmeans-w4a4-1%: weights\n" in err
 
 

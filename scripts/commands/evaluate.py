@@ -49,8 +49,8 @@ def _layer(args: argparse.Namespace, rows: dict[str, evaluation.Row]) -> list[di
             f"rows must not be {evaluation.REFERENCE} alone with the fixture, it is what others are held to"
         )
     found: list[dict[str, object]] = []
-    for name, sqnr in evaluation.layer_sqnr(compared):
-        found.append({"row": name, **{f"{matrix} dB": round(db, 3) for matrix, db in sqnr.items()}})
+    for name, columns in evaluation.layer_sqnr(compared):
+        found.append({"row": name, **{column: round(value, 3) for column, value in columns.items()}})
         _say(name)
     return found
 
@@ -67,9 +67,9 @@ def _model(args: argparse.Namespace, rows: dict[str, evaluation.Row]) -> list[di
     _say(f"{len(tokens)} tokens in windows of {window}, {len(calibration)} to learn from")
     found: list[dict[str, object]] = []
     start, first = time.monotonic(), None
-    for name, nats in evaluation.foretold(file.weights(), calibration, tokens, window, rows, _say):
+    for name, nats, outliers in evaluation.foretold(file.weights(), calibration, tokens, window, rows, _say):
         first = nats if first is None else first
-        found.append({"row": name, **_compared(nats, first)})
+        found.append({"row": name, **_compared(nats, first), "outliers %": round(outliers, 3)})
         _say(f"{name}: perplexity {found[-1]['perplexity']}, {time.monotonic() - start:.0f} s")
     return found
 
