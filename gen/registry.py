@@ -9,12 +9,14 @@ from typing import Any
 
 from amaranth.lib import wiring
 
+from golden.kmeans.function import KMeansFunctionSpec
 from golden.mixpe.baseline import BaselineSpec
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
 from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
+from hdl.kmeans.function import KMeansFunction
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
@@ -109,6 +111,19 @@ UNITS = {
                 "published": {"n": 16, "variant": "level", "ties": "paper"},
                 "block": {"n": 64, "lanes": 16},
                 "memory": {"n": 4096, "lanes": 32, "k_max": 41, "variant": "memory"},
+            },
+            "simulated",
+        ),
+        Unit(
+            "kmeans_function",
+            "nonlinear functions of K-Means indices from a loadable table, and a vector's moments from their histogram",
+            "index-domain nonlinear operations of KLLM (arXiv 2507.23035, version 1)",
+            KMeansFunctionSpec,
+            KMeansFunction,
+            {
+                "default": {},
+                "tiny": {"bits": 2, "lanes": 2, "n": 16, "moment_bits": 8},
+                "remap": {"value": "index4", "moments": False},
             },
             "simulated",
         ),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tb import mixpe, mixpe_pe, orizuru, pe_baseline
+from tb import kmeans_function, mixpe, mixpe_pe, orizuru, pe_baseline
 from tb.transactions import Case
 
 BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
@@ -11,6 +11,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "pe_baseline": pe_baseline.bench,
     "mixpe": mixpe.bench,
     "orizuru": orizuru.bench,
+    "kmeans_function": kmeans_function.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -18,8 +19,9 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "mixpe_pe": mixpe_pe.real,
     "pe_baseline": pe_baseline.real,
     "orizuru": orizuru.real,
+    "kmeans_function": kmeans_function.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
-COUNTED = {"mixpe_pe": "product", "pe_baseline": "product", "orizuru": "vector"}
+COUNTED = {"mixpe_pe": "product", "pe_baseline": "product", "orizuru": "vector", "kmeans_function": "index"}
 """What figures of energy are per."""

@@ -1,0 +1,143 @@
+"""The bench of unit ``kmeans_function``: transactions made from the specification and a seed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden import fixture
+from golden.kmeans.codebook import Codebook
+from golden.kmeans.function import VALUES, Group, KMeansFunctionSpec, Table, Vector
+from golden.kmeans.tables import moments, values
+from golden.kmeans.token import exponents, indices
+from golden.quantize import float_codes
+from tb.transactions import Case, case_of, cases_of
+
+Int = NDArray[np.int64]
+
+MEAN = 4
+"""The mean of a real token's magnitudes is mapped between two to this and twice that."""
+
+
+def bench(spec: KMeansFunctionSpec, seed: int) -> list[Case]:
+    """Vectors of every length near a beat's, tables one after another and kept, extremes, all stalls, resets, status."""
+    rng = np.random.default_rng(seed)
+    mixed = [random_group(spec, rng, int(rng.integers(1, 5))) for _ in range(6)]
+    short = [random_group(spec, rng, int(n), most=1) for n in (1, 1, 1, 3, 1, 9, 1)]
+    cases = [
+        case_of(spec, "lengths", [Group(random_table(spec, rng), tuple(_lengths(spec, rng)))], seed=seed),
+        case_of(spec, "extremes", list(_extremes(spec)), seed=seed),
+        case_of(spec, "short", short, seed=seed),
+        *(case_of(spec, f"alone-{n}", [_one(spec, rng, n)], seed=seed) for n in (0, 1, spec.lanes + 1)),
+        case_of(spec, "long", [_one(spec, rng, longest(spec)) for _ in range(3)], seed=seed),
+        *cases_of(spec, "mixed", mixed, seed=seed),
+        *cases_of(spec, "short", short, seed=seed, level=160),
+        *(
+            case_of(spec, f"{port.name}-nearly-stuck", mixed[:3] + short[:3], seed=seed, stall={port.name: 240})
+            for port in spec.ports
+        ),
+        _unasked(case_of(spec, "first-cfg-0", mixed[:2], seed=seed)),
+    ]
+    if spec.moments:
+        long = [_one(spec, rng, spec.n + extra) for extra in (1, spec.lanes, 3 * spec.n)]
+        cases += [
+            case_of(spec, f"too-long-{i}", [job], seed=seed, status={"sts_error": 1}) for i, job in enumerate(long)
+        ]
+    first = spec.entries + spec.latency
+    for at in (0, 1, spec.entries // 2, first, first + 3, first + spec.entries):
+        cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"o": 96}, reset_at=at)
+        cases += [cut, case_of(spec, f"after-{cut.name}", mixed[:3], seed=seed)]
+    return cases
+
+
+def _unasked(case: Case) -> Case:
+    """The first vector's cfg does not ask for a table: it takes one all the same."""
+    data = case.inputs["cfg"].data.copy()
+    data[0] &= 0xFE
+    return replace(case, inputs={**case.inputs, "cfg": replace(case.inputs["cfg"], data=data)})
+
+
+def longest(spec: KMeansFunctionSpec) -> int:
+    """A length that the sums allow, and a simulation."""
+    return min(spec.n, 600)
+
+
+def random_table(spec: KMeansFunctionSpec, rng: np.random.Generator) -> Table:
+    value, half = VALUES[spec.value], 1 << (spec.moment_bits - 1)
+    least = -(1 << (value.width - 1)) if value.signed else 0
+    entries = rng.integers(least, least + (1 << value.width), spec.entries)
+    if not spec.moments:
+        return Table(entries)
+    return Table(entries, *rng.integers(-half, half, (2, spec.entries)))
+
+
+def random_vector(spec: KMeansFunctionSpec, rng: np.random.Generator, n: int) -> Vector:
+    """Any indices, or one again and again; sometimes with invalid ones among them."""
+    index = rng.integers(0, spec.entries, n) if rng.random() < 0.7 else np.full(n, rng.integers(spec.entries))
+    return Vector(index, rng.random(n) < 0.7 if rng.random() < 0.3 else None)
+
+
+def random_group(spec: KMeansFunctionSpec, rng: np.random.Generator, vectors: int, most: int = 0) -> Group:
+    """Vectors of up to ``most`` beats; without it some of one beat, some long."""
+    lengths = [
+        int(rng.integers(0, spec.lanes * (most or rng.choice([1, 4, 40])), endpoint=True)) for _ in range(vectors)
+    ]
+    parts = [random_vector(spec, rng, min(n, longest(spec))) for n in lengths]
+    return Group(random_table(spec, rng), tuple(parts))
+
+
+def _one(spec: KMeansFunctionSpec, rng: np.random.Generator, n: int) -> Group:
+    return Group(random_table(spec, rng), (Vector(rng.integers(0, spec.entries, n)),))
+
+
+def _lengths(spec: KMeansFunctionSpec, rng: np.random.Generator) -> Sequence[Vector]:
+    """Every length up to two beats and one, and every index alone."""
+    lengths = range(min(2 * spec.lanes + 1, spec.n) + 1)
+    return [*(random_vector(spec, rng, n) for n in lengths), *(Vector(np.array([j])) for j in range(spec.entries))]
+
+
+def _extremes(spec: KMeansFunctionSpec) -> Sequence[Group]:
+    """The longest vectors of one index, each with the entry that makes its sums largest or smallest."""
+    n, half = min(spec.n, 5000), 1 << (spec.moment_bits - 1)
+    groups = []
+    for j, (first, second) in product((0, spec.entries - 1), ((-half, half - 1), (half - 1, -half))):
+        at = np.arange(spec.entries) == j
+        table = Table(at * 1, np.where(at, first, 0), np.where(at, second, 0)) if spec.moments else Table(at * 1)
+        groups.append(Group(table, (Vector(np.full(n, j)),)))
+    return groups
+
+
+def real_codebook(bits: int) -> Codebook:
+    """Centroids at the quantiles of the fixture's activations, scaled token by token as indices are."""
+    scaled = np.ldexp(_x().astype(np.float64), -_exponents()[:, None])
+    middles = (np.arange(1 << bits) + 0.5) / (1 << bits)
+    return Codebook(np.rint(np.quantile(scaled, middles)).clip(-128, 127).astype(np.int64))
+
+
+def real_groups(spec: KMeansFunctionSpec, tokens: int, function: str = "silu") -> list[Group]:
+    """Real tokens as indices, each with the table that its exponent needs, and the moments of its centroids."""
+    book, codes, e = real_codebook(spec.bits), float_codes(_x()[:tokens], "fp16"), _exponents()[:tokens]
+    index = indices(codes, e, book)
+    return [Group(_real_table(spec, book, function, int(at)), (Vector(row),)) for at, row in zip(e, index, strict=True)]
+
+
+def real(spec: KMeansFunctionSpec) -> tuple[Group, int]:
+    """SiLU of one real token, and how many indices it has."""
+    job = real_groups(spec, 1)[0]
+    return job, len(job.vectors[0].index)
+
+
+def _real_table(spec: KMeansFunctionSpec, book: Codebook, function: str, e: int) -> Table:
+    entries = values(function, book, e, spec.value, book).codes
+    return Table(entries, *moments(book)) if spec.moments else Table(entries)
+
+
+def _x() -> NDArray[np.float32]:
+    return fixture.load().x
+
+
+def _exponents() -> Int:
+    shift = (fixture.WIDTH - 1).bit_length() - 1 + MEAN
+    return exponents(float_codes(_x(), "fp16"), shift)
