@@ -122,7 +122,7 @@ UNITS = {
             KMeansFunction,
             {
                 "default": {},
-                "tiny": {"bits": 2, "lanes": 2, "n": 16, "moment_bits": 8},
+                "tiny": {"bits": 2, "lanes": 2, "n": 20, "moment_bits": 8},
                 "remap": {"value": "index4", "moments": False},
             },
             "simulated",

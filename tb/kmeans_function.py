@@ -22,7 +22,7 @@ MEAN = 4
 
 
 def bench(spec: KMeansFunctionSpec, seed: int) -> list[Case]:
-    """Vectors of every length near a beat's, tables one after another and kept, extremes, all stalls, resets, status."""
+    """Vectors of every short length, tables kept and one after another, extremes, all stalls, resets, status."""
     rng = np.random.default_rng(seed)
     mixed = [random_group(spec, rng, int(rng.integers(1, 5))) for _ in range(6)]
     short = [random_group(spec, rng, int(n), most=1) for n in (1, 1, 1, 3, 1, 9, 1)]
@@ -116,16 +116,22 @@ def real_codebook(bits: int) -> Codebook:
     return Codebook(np.rint(np.quantile(scaled, middles)).clip(-128, 127).astype(np.int64))
 
 
-def real_groups(spec: KMeansFunctionSpec, tokens: int, function: str = "silu") -> list[Group]:
+def real_tokens(book: Codebook, tokens: int) -> tuple[Int, Int]:
+    """Indices ``[tokens, K]`` of the fixture's first tokens, and their exponents."""
+    e = _exponents()[:tokens]
+    return indices(float_codes(_x()[:tokens], "fp16"), e, book), e
+
+
+def real_groups(spec: KMeansFunctionSpec, tokens: int, function: str) -> list[Group]:
     """Real tokens as indices, each with the table that its exponent needs, and the moments of its centroids."""
-    book, codes, e = real_codebook(spec.bits), float_codes(_x()[:tokens], "fp16"), _exponents()[:tokens]
-    index = indices(codes, e, book)
+    book = real_codebook(spec.bits)
+    index, e = real_tokens(book, tokens)
     return [Group(_real_table(spec, book, function, int(at)), (Vector(row),)) for at, row in zip(e, index, strict=True)]
 
 
 def real(spec: KMeansFunctionSpec) -> tuple[Group, int]:
     """SiLU of one real token, and how many indices it has."""
-    job = real_groups(spec, 1)[0]
+    job = real_groups(spec, 1, "silu")[0]
     return job, len(job.vectors[0].index)
 
 

@@ -65,9 +65,9 @@ class Looked(NamedTuple):
 class KMeansFunctionSpec(UnitSpec):
     """A function of K-Means indices: a table entry for every index, and per vector two sums from a histogram.
 
-    Formula     ``o = value[index]``; with ``moments`` also ``count = sum_j cnt[j]``, ``first = sum_j cnt[j]*first[j]``,
-                ``second = sum_j cnt[j]*second[j]``, where ``cnt[j]`` is how often j came in the vector: 2**bits counters,
-                no addition per element but theirs, then one multiply-add per entry and moment. All integers, exact.
+    Formula     ``o = value[index]``; with ``moments`` also ``count``, how many valid indices came, and with ``cnt[j]``,
+                how often j came, ``first = sum_j cnt[j]*first[j]`` and ``second = sum_j cnt[j]*second[j]``: 2**bits
+                counters, and at the end a multiply-add per entry and moment, none per element. Integers, exact.
     Streams     ``i``: ``lanes`` indices per beat, each with a ``valid`` bit; tlast ends the vector. ``o``: beat for
                 beat what the table has for them, valid or not. ``table``: entries 0, 1, ... 2**bits - 1, a beat each.
                 ``cfg``: one beat per vector; ``next`` 1: it is for the next table on ``table``, 0: for the one that the
@@ -78,8 +78,8 @@ class KMeansFunctionSpec(UnitSpec):
     Latency     ``latency`` cycles from a beat to its values, when the vector's cfg was there before and the table is;
                 ``stats_latency`` from the beat that ends a vector to its sums, of an idle unit.
     Throughput  a beat per cycle, also from vector to vector, also with a new table. A table takes 2**bits cycles to
-                load, and the sums of a vector 2**bits; shorter vectors wait for the one before the last.
-                ``cycles`` is exact.
+                load, and the sums of a vector 2**bits; shorter vectors wait. With a table for every vector nothing
+                waits from ``2 * 2**bits + 2`` beats on (without moments from 2**bits + 1). ``cycles`` is exact.
     Ranges      nothing is rounded. A vector of more than ``n`` valid indices sets bit 0 of ``sts_error``; its count
                 is modulo ``2**count_bits``, as is each ``cnt[j]``, and its sums are modulo ``2**sum_bits``.
     Source      index-domain nonlinear operations of KLLM (arXiv 2507.23035, version 1); the mechanism is ours.

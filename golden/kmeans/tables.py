@@ -8,7 +8,7 @@ hands out that entry. Approximated is the function's argument: the centroid stan
 :func:`cell_errors` says how far the function can be from the entry in each cell.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import erf, sqrt
 
@@ -135,6 +135,6 @@ def cell_errors(function: str, book: Codebook, e: int, numbers: Real, low: float
     return np.where(below < above, errors, 0)
 
 
-def _known(what: str, name: str, among: dict[str, object] | dict[str, Function]) -> None:
-    if name not in among:
-        raise SpecError(f"{what} must be one of {', '.join(among)}, not {name!r}")
+def _known(what: str, name: str, among: Iterable[str]) -> None:
+    if name not in (known := tuple(among)):
+        raise SpecError(f"{what} must be one of {', '.join(known)}, not {name!r}")
