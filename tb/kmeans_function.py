@@ -30,7 +30,7 @@ def bench(spec: KMeansFunctionSpec, seed: int) -> list[Case]:
         case_of(spec, "lengths", [Group(random_table(spec, rng), tuple(_lengths(spec, rng)))], seed=seed),
         case_of(spec, "extremes", list(_extremes(spec)), seed=seed),
         case_of(spec, "short", short, seed=seed),
-        *(case_of(spec, f"alone-{n}", [_one(spec, rng, n)], seed=seed) for n in (0, 1, spec.lanes + 1)),
+        *(case_of(spec, f"alone-{n}", [_one(spec, rng, n)], seed=seed) for n in (0, 1, min(spec.lanes + 1, spec.n))),
         case_of(spec, "long", [_one(spec, rng, longest(spec)) for _ in range(3)], seed=seed),
         *cases_of(spec, "mixed", mixed, seed=seed),
         *cases_of(spec, "short", short, seed=seed, level=160),
