@@ -20,6 +20,9 @@ Int = NDArray[np.int64]
 MEAN = 4
 """The mean of a real token's magnitudes is mapped between two to this and twice that."""
 
+STEPS = 50
+"""Of K-Means."""
+
 
 def bench(spec: KMeansFunctionSpec, seed: int) -> list[Case]:
     """Vectors of every short length, tables kept and one after another, extremes, all stalls, resets, status."""
@@ -109,41 +112,42 @@ def _extremes(spec: KMeansFunctionSpec) -> Sequence[Group]:
     return groups
 
 
-def real_codebook(bits: int) -> Codebook:
-    """Centroids at the quantiles of the fixture's activations, scaled token by token as indices are."""
-    scaled = np.ldexp(_x().astype(np.float64), -_exponents()[:, None])
-    middles = (np.arange(1 << bits) + 0.5) / (1 << bits)
-    return Codebook(np.rint(np.quantile(scaled, middles)).clip(-128, 127).astype(np.int64))
+def codebook_of(x: NDArray[np.float32], bits: int) -> Codebook:
+    """K-Means of activations ``[tokens, K]``, scaled token by token as indices are: Lloyd's steps from quantiles."""
+    scaled = np.sort(np.ldexp(x.astype(np.float64), -_exponents(x)[:, None]), axis=None)
+    total = np.concatenate([[0], scaled.cumsum()])
+    centroids = np.quantile(scaled, (np.arange(1 << bits) + 0.5) / (1 << bits))
+    for _ in range(STEPS):
+        inner = np.searchsorted(scaled, (centroids[:-1] + centroids[1:]) / 2)
+        ends = np.concatenate([[0], inner, [len(scaled)]])
+        centroids = np.diff(total[ends]) / np.diff(ends)
+    return Codebook(np.rint(centroids).clip(-128, 127).astype(np.int64))
 
 
-def real_tokens(book: Codebook, tokens: int) -> tuple[Int, Int]:
-    """Indices ``[tokens, K]`` of the fixture's first tokens, and their exponents."""
-    e = _exponents()[:tokens]
-    return indices(float_codes(_x()[:tokens], "fp16"), e, book), e
+def tokens_of(x: NDArray[np.float32], book: Codebook) -> tuple[Int, Int]:
+    """Indices of activations, as ``x``, and the tokens' exponents."""
+    e = _exponents(x)
+    return indices(float_codes(x, "fp16"), e, book), e
 
 
 def real_groups(spec: KMeansFunctionSpec, tokens: int, function: str) -> list[Group]:
     """Real tokens as indices, each with the table that its exponent needs, and the moments of its centroids."""
-    book = real_codebook(spec.bits)
-    index, e = real_tokens(book, tokens)
+    x = fixture.load().x[:tokens]
+    book = codebook_of(x, spec.bits)
+    index, e = tokens_of(x, book)
     return [Group(_real_table(spec, book, function, int(at)), (Vector(row),)) for at, row in zip(e, index, strict=True)]
 
 
 def real(spec: KMeansFunctionSpec) -> tuple[Group, int]:
-    """SiLU of one real token, and how many indices it has."""
+    """SiLU of a real token, and how many indices it has."""
     job = real_groups(spec, 1, "silu")[0]
     return job, len(job.vectors[0].index)
 
 
 def _real_table(spec: KMeansFunctionSpec, book: Codebook, function: str, e: int) -> Table:
-    entries = values(function, book, e, spec.value, book).codes
+    entries = values(function, book, e, spec.value, (book, e)).codes
     return Table(entries, *moments(book)) if spec.moments else Table(entries)
 
 
-def _x() -> NDArray[np.float32]:
-    return fixture.load().x
-
-
-def _exponents() -> Int:
-    shift = (fixture.WIDTH - 1).bit_length() - 1 + MEAN
-    return exponents(float_codes(_x(), "fp16"), shift)
+def _exponents(x: NDArray[np.float32]) -> Int:
+    return exponents(float_codes(x, "fp16"), (x.shape[1] - 1).bit_length() - 1 + MEAN)

@@ -15,7 +15,7 @@ from golden.kmeans.tables import FUNCTIONS, cell_errors, exact_values, fixed, mo
 from golden.kmeans.token import indices, steps
 from golden.quantize import float_codes
 from golden.spec import SpecError
-from tb.kmeans_function import random_group, real_codebook, real_tokens
+from tb.kmeans_function import codebook_of, random_group, tokens_of
 
 BOOK = Codebook(np.array([-90, -41, -23, -7, 7, 22, 40, 101]))
 """Zero is a boundary."""
@@ -140,12 +140,12 @@ def test_fixed_has_the_smallest_exponent(numbers: list[float], bits: int) -> Non
 
 def test_indices_of_another_codebook_are_the_nearest_or_the_upper_one() -> None:
     output = Codebook(np.array([-9, 0, 3, 50]))
-    table, exact = values("silu", BOOK, -4, "index2", output), exact_values("silu", BOOK, -4)
+    table, exact = values("silu", BOOK, -4, "index2", (output, -3)), exact_values("silu", BOOK, -4)
     grid = np.ldexp(output.centroids.astype(float), table.exponent)
     distance = np.abs(grid - exact[:, None])
     assert np.array_equal(distance[np.arange(8), table.codes], distance.min(axis=1))
     assert np.array_equal(table.numbers, grid[table.codes])
-    assert np.abs(exact).max() <= np.abs(grid).max() < 2 * np.abs(exact).max()
+    assert table.exponent == -3
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -183,16 +183,16 @@ def test_relu_is_exact_on_indices() -> None:
     index = indices(codes, np.array([-5]), BOOK)
     assert (tables[15].numbers[index][steps(codes) < 0] == 0).all()
     output = Codebook(np.array([0, 0, 7, 22, 40, 101, 101, 101]))
-    to_indices = values("relu", BOOK, -5, "index3", output)
+    to_indices = values("relu", BOOK, -5, "index3", (output, -5))
     assert np.array_equal(to_indices.numbers, tables[15].numbers)
 
 
 @pytest.mark.parametrize("function", ["silu", "gelu", "relu"])
 def test_real_tokens_within_their_bounds(function: str) -> None:
     """Every activation of 32 real tokens: within the bound of its cell."""
-    x = float_codes(fixture.load().x[:32], "fp16").astype(np.uint16).view(np.float16).astype(np.float64)
-    book = real_codebook(4)
-    for row, index, e in zip(x, *real_tokens(book, 32), strict=True):
+    x = fixture.load().x[:32]
+    book = codebook_of(x, 4)
+    for row, index, e in zip(x.astype(np.float64), *tokens_of(x, book), strict=True):
         table = values(function, book, int(e), "int16")
         bound = cell_errors(function, book, int(e), table.numbers, row.min(), row.max())
         assert (np.abs(FUNCTIONS[function].of(row) - table.numbers[index]) <= bound[index]).all()
@@ -226,7 +226,7 @@ def test_without_moments_n_does_not_matter() -> None:
         (("tanh", BOOK, 0, "int8"), "function must be one of silu, gelu, relu, exp, not 'tanh'"),
         (("silu", BOOK, 0, "fp32"), f"value must be one of {', '.join(VALUES)}, not 'fp32'"),
         (("silu", BOOK, 0, "index3"), "output must be a codebook for index3, not none"),
-        (("silu", BOOK, 0, "index2", BOOK), "output must be a codebook for index2, not one of 3 bits"),
+        (("silu", BOOK, 0, "index2", (BOOK, 0)), "output must be a codebook for index2, not one of 3 bits"),
     ],
 )
 def test_tables_refused(arguments: Any, sentence: str) -> None:

@@ -64,13 +64,12 @@ class Entries:
     exponent: int
 
 
-def values(function: str, book: Codebook, e: int, value: str, output: Codebook | None = None) -> Entries:
+def values(function: str, book: Codebook, e: int, value: str, output: tuple[Codebook, int] | None = None) -> Entries:
     """The table of a function over ``2**e * book`` in format ``value`` of the unit.
 
     Integers have the smallest exponent with which the largest entry fits; FP16 is rounded to nearest, even, and too
-    large is infinite; an index is that of the value in the codebook ``output``, under the smallest exponent of which
-    ``output`` reaches as far as the function. ``SpecError`` for an unknown function or format, and for an index without
-    a codebook of its size.
+    large is infinite; an index is that of the value in the codebook ``output``, under the exponent beside it.
+    ``SpecError`` for an unknown function or format, and for an index without a codebook of its size.
     """
     exact = exact_values(function, book, e)
     if value == "fp16":
@@ -103,14 +102,13 @@ def fixed(numbers: Real, bits: int) -> tuple[Int, int]:
     return np.rint(np.ldexp(numbers, -exponent)).astype(np.int64), exponent
 
 
-def _indices(exact: Real, value: str, output: Codebook | None) -> Entries:
-    if output is None or value != f"index{output.bits}":
-        have = "none" if output is None else f"one of {output.bits} bits"
+def _indices(exact: Real, value: str, output: tuple[Codebook, int] | None) -> Entries:
+    if output is None or value != f"index{output[0].bits}":
+        have = "none" if output is None else f"one of {output[0].bits} bits"
         raise SpecError(f"output must be a codebook for {value}, not {have}")
-    reach = np.abs(output.centroids).max()
-    exponent = int(np.ceil(np.log2(np.abs(exact).max() / reach))) if exact.any() and reach else 0
-    codes = output.index(np.floor(np.ldexp(exact, 1 - exponent)).astype(np.int64))
-    return Entries(codes, np.ldexp(output.centroids[codes].astype(np.float64), exponent), exponent)
+    book, exponent = output
+    codes = book.index(np.floor(np.ldexp(exact, 1 - exponent)).astype(np.int64))
+    return Entries(codes, np.ldexp(book.centroids[codes].astype(np.float64), exponent), exponent)
 
 
 def moments(book: Codebook) -> tuple[Int, Int]:
