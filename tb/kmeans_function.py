@@ -17,7 +17,7 @@ from tb.transactions import Case, case_of, cases_of
 
 Int = NDArray[np.int64]
 
-MEAN = 4
+MEAN = 2
 """The mean of a real token's magnitudes is mapped between two to this and twice that."""
 
 STEPS = 50
