@@ -37,7 +37,7 @@ def test_proved(claim: Claim) -> None:
         (Moments, "_sum", "Mux(begins, 0, total)", "total"),
         (Moments, "elaborate", "(left <= 1)", "(left <= 2)"),
         (Moments, "elaborate", "~self.o.valid | self.o.ready", "Value.cast(1)"),
-        (Moments, "elaborate", "with m.If(begins):", "with m.If(1):"),
+        (Moments, "_count", "with m.If(moves):", "with m.If(1):"),
         (Moments, "elaborate", "self.reads.eq(self.bank)", "self.reads.eq(~self.bank)"),
     ],
 )

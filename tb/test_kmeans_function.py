@@ -29,7 +29,7 @@ MORE = [
     LEAST,
     KMeansFunctionSpec(bits=1, lanes=1, n=1, value="int16", moment_bits=3),
     KMeansFunctionSpec(bits=8, lanes=3, n=300, value="index8", moment_bits=32),
-    KMeansFunctionSpec(bits=2, lanes=64, value="index3", n=64),
+    KMeansFunctionSpec(bits=1, lanes=64, value="index3", n=64),
     KMeansFunctionSpec(bits=3, lanes=16, n=65536, value="fp16", moment_bits=24),
     KMeansFunctionSpec(bits=6, lanes=7, value="int16", moments=False),
 ]
@@ -125,7 +125,7 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "a cycle lost between sums": (Moments, "elaborate", "(left <= 1)", "(left == 0)"),
     "sums of the vector before": (Moments, "_sum", "Mux(begins, 0, total)", "total"),
     "sums over those that wait": (Moments, "elaborate", "~self.o.valid | self.o.ready", "Value.cast(1)"),
-    "the count of the next vector": (Moments, "elaborate", "with m.If(begins):", "with m.If(1):"),
+    "the count of the next vector": (Moments, "_count", "with m.If(moves):", "with m.If(1):"),
     "entries are not negative": (Moments, "_entry", "read.data[:width].as_signed()", "read.data[:width]"),
 }
 

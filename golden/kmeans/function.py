@@ -22,6 +22,9 @@ VALUES = {f"index{n}": Field("value", n, f"uint{n}") for n in range(1, 9)} | {
 
 MOMENTS = ("first", "second")
 
+SUM = 3
+"""Cycles from the one in which the last entry is read to the sums: operands, product, sum."""
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -138,8 +141,8 @@ class KMeansFunctionSpec(UnitSpec):
 
     @property
     def stats_latency(self) -> int:
-        """Counted; an entry a cycle; product and sum."""
-        return latency.SKID + 1 + self.entries + 2 + latency.SKID
+        """Counted; an entry a cycle; operands, product and sum."""
+        return latency.SKID + 1 + self.entries + SUM + latency.SKID
 
     def figures(self) -> dict[str, int | float]:
         figures: dict[str, int | float] = {"latency": self.latency, "cycles_per_table": self.entries}
@@ -219,5 +222,5 @@ class KMeansFunctionSpec(UnitSpec):
                 last = max(turn + 1, taken) + self._beats(vector) - 1
                 if self.moments:
                     taken = max(last + 1, taken + self.entries if taken else 0)
-        end = taken + self.entries + 2 if self.moments else last
+        end = taken + self.entries + SUM if self.moments else last
         return max(last, end) + latency.SKID + 1

@@ -15,7 +15,7 @@ from hdl.stream.signature import payload_layout
 class Moments(wiring.Component):
     """Takes a vector's counts and adds up, index by index, the count times each of two integers.
 
-    Latency     ``2**bits + 3`` cycles from ``taken`` to the sums: an index a cycle, product, sum.
+    Latency     ``2**bits + 4`` cycles from ``taken`` to the sums: an index a cycle, operands, product, sum.
     Throughput  a vector in ``2**bits`` cycles; all stops while sums are not taken at ``o``.
     Ranges      sums are modulo ``2**sum_bits``.
 
@@ -51,26 +51,34 @@ class Moments(wiring.Component):
         spec = self.spec
         left = Signal(spec.bits + 1)  # indices to be read, that of this cycle too
         held = Signal.like(self.counts, reset_less=True)
-        number = Signal(spec.count_bits, reset_less=True)  # of the vector whose counts are held
-        count = Signal(spec.count_bits, reset_less=True)  # of the one whose sums these are
+        flags = Cat(self.busy, left == spec.entries, left == 1)  # an index is read; the first; the last
+        operands = Signal(3)
+        products = Signal(3)
         step = named(m, ~self.o.valid | self.o.ready, "step")
-        adds, begins, ends = (Signal(name=name) for name in ("adds", "begins", "ends"))
         m.d.comb += [self.taken.eq(self.valid & step & (left <= 1)), self.busy.eq(left != 0)]
         with m.If(step):
             m.d.sync += [
-                Cat(adds, begins, ends, self.o.valid).eq(Cat(self.busy, left == spec.entries, left == 1, ends)),
+                Cat(operands, products, self.o.valid).eq(Cat(flags, operands, products[2])),
                 left.eq(Mux(self.taken, spec.entries, left - self.busy)),
                 held.eq(Mux(self.taken, self.counts, held >> spec.count_bits)),
             ]
-            with m.If(begins):
-                m.d.sync += count.eq(number)
-        m.d.comb += self.o.payload.data[0].count.eq(count)
         with m.If(self.taken):
-            m.d.sync += [self.reads.eq(self.bank), number.eq(self.count)]
+            m.d.sync += self.reads.eq(self.bank)
+        self._count(m, step & operands[1], step & products[1])
         entry = self._entry(m, Cat((0 - left)[: spec.bits], self.reads))
         for name, factor in zip(MOMENTS, entry, strict=True):
-            self._sum(m, name, held[: spec.count_bits] * factor, step & adds, step, begins)
+            self._sum(m, name, held[: spec.count_bits], factor, step, products)
         return m
+
+    def _count(self, m: Module, multiplied: Value, added: Value) -> None:
+        """The number of all beside the sums, a stage behind another as they are: three vectors may be under way."""
+        stage = self.count
+        for i, moves in enumerate((self.taken, multiplied, added)):
+            late = Signal(self.spec.count_bits, name=f"count_{i}", reset_less=True)
+            with m.If(moves):
+                m.d.sync += late.eq(stage)
+            stage = late
+        m.d.comb += self.o.payload.data[0].count.eq(stage)
 
     def _entry(self, m: Module, address: Value) -> list[Value]:
         """Both tables' integers in one memory."""
@@ -85,12 +93,15 @@ class Moments(wiring.Component):
         ]
         return [read.data[:width].as_signed(), read.data[width:].as_signed()]
 
-    def _sum(self, m: Module, name: str, product: Value, adds: Value, step: Value, begins: Value) -> None:
-        """A product in one cycle, added in the next."""
+    def _sum(self, m: Module, name: str, count: Value, factor: Value, step: Value, products: Value) -> None:
+        """Operands in one cycle, their product in the next, added in the one after."""
+        times = Signal(count.shape(), name=f"times_{name}", reset_less=True)
+        entry = Signal(factor.shape(), name=f"entry_{name}", reset_less=True)
+        product = Signal(signed(len(count) + len(factor)), name=f"product_{name}", reset_less=True)
         total = Signal(signed(self.spec.sum_bits), name=f"total_{name}", reset_less=True)
-        late = Signal(product.shape(), name=f"product_{name}", reset_less=True)
+        adds, begins, _ = products
         with m.If(step):
-            m.d.sync += late.eq(product)
-        with m.If(adds):
-            m.d.sync += total.eq(add_modulo(self.spec.sum_bits, late, Mux(begins, 0, total)))
+            m.d.sync += [times.eq(count), entry.eq(factor), product.eq(times * entry)]
+        with m.If(step & adds):
+            m.d.sync += total.eq(add_modulo(self.spec.sum_bits, product, Mux(begins, 0, total)))
         m.d.comb += self.o.payload.data[0][name].eq(total)

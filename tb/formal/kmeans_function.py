@@ -1,6 +1,7 @@
 """What is proved of the unit ``kmeans_function``: whole tables in turn, counts that miss nothing, sums as defined."""
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Assert, Assume, C, Cat, Module, Mux, Signal, Value, signed
@@ -79,8 +80,8 @@ class Counts(Property):
 
 
 class Sums(Property):
-    """Beside the sums stands what they must be, added up from the whole table when the counts are taken: two vectors
-    may be under way."""
+    """Beside the sums stands what they must be, added up from the whole table when the counts are taken: three
+    vectors may be under way."""
 
     def __init__(self, dut: Moments):
         super().__init__()
@@ -92,13 +93,13 @@ class Sums(Property):
         m = Module()
         m.submodules.dut = dut = self.dut
         layout = Value.cast(dut.o.payload).shape()
-        held = [Signal(layout, name=f"their_{i}") for i in range(2)]
-        waiting = Signal(range(3))
+        held = [Signal(layout, name=f"their_{i}") for i in range(3)]
+        waiting = Signal(range(4))
         get = dut.o.valid & dut.o.ready
         rest = waiting - get
         m.d.sync += waiting.eq(rest + dut.taken)
         with m.If(get):
-            m.d.sync += held[0].eq(held[1])
+            m.d.sync += [sums.eq(after) for sums, after in pairwise(held)]
         for place, sums in enumerate(held):
             with m.If(dut.taken & (rest == place)):
                 m.d.sync += sums.eq(self.expected())
@@ -106,7 +107,7 @@ class Sums(Property):
         m.d.comb += [
             Assume(~dut.write | ~((dut.busy & (written == dut.reads)) | (dut.valid & (written == dut.bank)))),
             Assert(~dut.o.valid | ((waiting != 0) & (Value.cast(dut.o.payload) == held[0]))),
-            Assert(~dut.taken | (rest < 2)),
+            Assert(~dut.taken | (rest < 3)),
         ]
         return m
 
