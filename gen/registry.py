@@ -9,6 +9,7 @@ from typing import Any
 
 from amaranth.lib import wiring
 
+from golden.kmeans.function import KMeansFunctionSpec
 from golden.kmeans.linear import KMeansLinearSpec
 from golden.kmeans.lutgemm import LutGemmSpec
 from golden.kmeans.quantizer import QuantizerSpec
@@ -18,6 +19,7 @@ from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
 from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
+from hdl.kmeans.function import KMeansFunction
 from hdl.kmeans.lutgemm import LutGemm
 from hdl.kmeans.quantizer import Quantizer
 from hdl.layers.kmeans_linear import KMeansLinear
@@ -168,6 +170,19 @@ UNITS = {
                     "outliers": 2,
                 },
                 "smollm2": {"lines": 8, "codes": 32, "outliers": 6},
+            },
+            "simulated",
+        ),
+        Unit(
+            "kmeans_function",
+            "nonlinear functions of K-Means indices from a loadable table, and a vector's moments from their histogram",
+            "index-domain nonlinear operations of KLLM (arXiv 2507.23035, version 1)",
+            KMeansFunctionSpec,
+            KMeansFunction,
+            {
+                "default": {},
+                "tiny": {"bits": 2, "lanes": 2, "n": 20, "moment_bits": 8},
+                "remap": {"value": "index4", "moments": False},
             },
             "simulated",
         ),

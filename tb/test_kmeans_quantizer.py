@@ -91,7 +91,9 @@ def test_indices_are_those_of_the_definition(e: int) -> None:
         limits = (book.centroids[:-1] + book.centroids[1:]) / 2
         index = token.indices(FINITE[None], np.array([e]), book)[0]
         assert np.array_equal(index, np.searchsorted(limits, x / 2.0**e, side="right"))
-        assert np.array_equal(token.residuals(FINITE[None], np.array([e]), book)[0] * 2.0**-24, x - 2.0**e * book.centroids[index])
+        assert np.array_equal(
+            token.residuals(FINITE[None], np.array([e]), book)[0] * 2.0**-24, x - 2.0**e * book.centroids[index]
+        )
 
 
 def test_indices_are_of_the_nearest_centroid() -> None:
@@ -167,8 +169,14 @@ FAULTS: dict[str, tuple[QuantizerSpec, Any, str, str, str]] = {
     "scales are mixed up": (TINY, TokenScales, "elaborate", "logs[self.bank]", "logs[0]"),
     "boundaries of the next token": (TINY, Cluster, "elaborate", "go=self.go & first", "go=self.go"),
     "the next token reads too early": (TINY, Quantizer, "_read", "& (row >= spec.bits)", ""),
-    "the scale a cycle early": (TINY, Quantizer, "_read", "delay(m, held[0], 1, \"above_then\", go=go)", "held[0]"),
-    "a token over the one that waits": (TINY, TokenMemory, "elaborate", "self.i.ready.eq(~self.full.bit_select(self.bank, 1))", "self.i.ready.eq(1)"),
+    "the scale a cycle early": (TINY, Quantizer, "_read", 'delay(m, held[0], 1, "above_then", go=go)', "held[0]"),
+    "a token over the one that waits": (
+        TINY,
+        TokenMemory,
+        "elaborate",
+        "self.i.ready.eq(~self.full.bit_select(self.bank, 1))",
+        "self.i.ready.eq(1)",
+    ),
     "rows of the other token": (TINY, TokenMemory, "elaborate", "Cat(self.read_row, self.read_bank)", "self.read_row"),
     "what is too much is kept": (TINY, TokenMemory, "elaborate", "accept & ~over", "accept"),
     "a wait of the sink is not seen": (TINY, Quantizer, "_read", "~o.valid | o.ready", "~o.valid | 1"),

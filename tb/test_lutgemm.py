@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from golden.kmeans.lutgemm import IndexGemm, LutGemmSpec
+from golden.kmeans.lutgemm import LutGemmSpec
 from golden.spec import SpecError
 from hdl.kmeans.line import Bin, Buckets, IndexCounter, Line, WeightedSum
 from hdl.kmeans.lutgemm import LutGemm
@@ -25,9 +25,7 @@ BUCKET = LutGemmSpec(act_bits=3, weight_bits=2, lines=3, codes=7, width=2, k_max
 DIRECT = LutGemmSpec(
     act_bits=2, weight_bits=3, lines=2, codes=7, width=4, k_max=50, n_max=20, reducer="direct", out="fp32"
 )
-FP16 = LutGemmSpec(
-    act_bits=2, weight_bits=3, lines=1, codes=32, width=1, k_max=100, n_max=20, table="fp16", out="fp32"
-)
+FP16 = LutGemmSpec(act_bits=2, weight_bits=3, lines=1, codes=32, width=1, k_max=100, n_max=20, table="fp16", out="fp32")
 SPECS = [TINY, BUCKET, DIRECT, FP16]
 MORE = [
     LutGemmSpec(act_bits=4, weight_bits=3, lines=3, codes=32, width=16, k_max=300, n_max=20),
@@ -129,11 +127,23 @@ def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:
 # name: configuration, class, method, what stands there, what stands there instead
 FAULTS: dict[str, tuple[LutGemmSpec, Any, str, str, str]] = {
     "missing activations are counted": (TINY, IndexCounter, "_parts", "code[bits] & ", ""),
-    "pairs the other way round": (TINY, IndexCounter, "_parts", "for act in is_act for weight in is_weight", "for weight in is_weight for act in is_act"),
+    "pairs the other way round": (
+        TINY,
+        IndexCounter,
+        "_parts",
+        "for act in is_act for weight in is_weight",
+        "for weight in is_weight for act in is_act",
+    ),
     "counts go on with the next group": (TINY, Bin, "elaborate", "so_far.eq(0)", "so_far.eq(total)"),
     "what waits is counted again": (TINY, Bin, "elaborate", "with m.Elif(self.go):", "with m.Else():"),
     "sums are unsigned": (BUCKET, Buckets, "_parts", ".as_signed()", ""),
-    "a count is signed": (TINY, WeightedSum, "elaborate", "count if spec.reducer == \"histogram\" else count.as_signed()", "count.as_signed()"),
+    "a count is signed": (
+        TINY,
+        WeightedSum,
+        "elaborate",
+        'count if spec.reducer == "histogram" else count.as_signed()',
+        "count.as_signed()",
+    ),
     "the sum before goes on": (TINY, WeightedSum, "elaborate", "Mux(first, 0, total)", "total"),
     "the table changes at once": (TINY, Sequencer, "elaborate", "(idle & self.table_full)", "self.table_full"),
     "a table before it is there": (TINY, Sequencer, "elaborate", "(idle & self.table_full)", "idle"),
@@ -143,16 +153,52 @@ FAULTS: dict[str, tuple[LutGemmSpec, Any, str, str, str]] = {
     "a row meets no weights": (TINY, Sequencer, "elaborate", "fetched & self.weights & self.go", "fetched & self.go"),
     "one group too few": (TINY, Sequencer, "elaborate", "left <= spec.lines", "left <= 2 * spec.lines"),
     "half a table": (TINY, Table, "_load", "self.spec.lut_beats - 1", "self.spec.lut_beats // 2"),
-    "the table is overwritten": (TINY, ProductMemory, "elaborate", "Cat(beat[:bits], ~in_use)", "Cat(beat[:bits], in_use)"),
-    "a table's last row is an old one": (DIRECT, Table, "_registers", "in_use.eq(Cat(coming))", "in_use.eq(Cat(*coming[:-1], coming[0]))"),
-    "a missing activation has a product": (DIRECT, ProductRows, "elaborate", "Mux(lane.valid, choose(in_use, width, lane.index), 0)", "choose(in_use, width, lane.index)"),
+    "the table is overwritten": (
+        TINY,
+        ProductMemory,
+        "elaborate",
+        "Cat(beat[:bits], ~in_use)",
+        "Cat(beat[:bits], in_use)",
+    ),
+    "a table's last row is an old one": (
+        DIRECT,
+        Table,
+        "_registers",
+        "in_use.eq(Cat(coming))",
+        "in_use.eq(Cat(*coming[:-1], coming[0]))",
+    ),
+    "a missing activation has a product": (
+        DIRECT,
+        ProductRows,
+        "elaborate",
+        "Mux(lane.valid, choose(in_use, width, lane.index), 0)",
+        "choose(in_use, width, lane.index)",
+    ),
     "a missing activation has a centroid": (BUCKET, Centroids, "elaborate", "lane.valid", "C(1)"),
     "signs of FP16 entries are lost": (FP16, Table, "_entry", "Mux(entry[-1], -steps.o, steps.o)", "steps.o"),
-    "scales a cycle late": (DIRECT, Scaling, "elaborate", "self.scale.payload[lane], latency.ROUND", "self.scale.payload[lane], latency.ROUND + 1"),
+    "scales a cycle late": (
+        DIRECT,
+        Scaling,
+        "elaborate",
+        "self.scale.payload[lane], latency.ROUND",
+        "self.scale.payload[lane], latency.ROUND + 1",
+    ),
     "one exponent for all tokens": (DIRECT, Scaling, "elaborate", "take & self.i.payload.last", "0"),
     "n above n_max": (TINY, LutGemm, "elaborate", "(cfg.n > spec.n_max)", "0"),
-    "lines share their weights": (TINY, LutGemm, "_lines", "weights.word_select(i, len(line.weights))", "weights.word_select(0, len(line.weights))"),
-    "codes are not kept": (TINY, Line, "elaborate", "delay(m, codes, 1, \"codes\", go=self.go)", "delay(m, codes, 1, \"codes\")"),
+    "lines share their weights": (
+        TINY,
+        LutGemm,
+        "_lines",
+        "weights.word_select(i, len(line.weights))",
+        "weights.word_select(0, len(line.weights))",
+    ),
+    "codes are not kept": (
+        TINY,
+        Line,
+        "elaborate",
+        'delay(m, codes, 1, "codes", go=self.go)',
+        'delay(m, codes, 1, "codes")',
+    ),
 }
 
 

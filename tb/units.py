@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tb import kmeans_linear, kmeans_quantizer, lutgemm, mixpe, mixpe_pe, orizuru, pe_baseline
+from tb import kmeans_function, kmeans_linear, kmeans_quantizer, lutgemm, mixpe, mixpe_pe, orizuru, pe_baseline
 from tb.transactions import Case
 
 BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
@@ -14,6 +14,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "kmeans_quantizer": kmeans_quantizer.bench,
     "lutgemm": lutgemm.bench,
     "kmeans_linear": kmeans_linear.bench,
+    "kmeans_function": kmeans_function.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -24,6 +25,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "kmeans_quantizer": kmeans_quantizer.real,
     "lutgemm": lutgemm.real,
     "kmeans_linear": kmeans_linear.real,
+    "kmeans_function": kmeans_function.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -34,5 +36,6 @@ COUNTED = {
     "kmeans_quantizer": "token",
     "lutgemm": "product",
     "kmeans_linear": "product",
+    "kmeans_function": "index",
 }
 """What figures of energy are per."""

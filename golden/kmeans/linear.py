@@ -33,9 +33,6 @@ STAGES = 3
 MERGE = 2
 """Cycles in which both sums are added."""
 
-SIDE_GAP = 4
-"""Cycles between the outliers of two tokens."""
-
 
 @dataclass(frozen=True, eq=False)
 class LinearToken:
@@ -67,7 +64,7 @@ class KMeansLinearSpec(UnitSpec):
                 indices ``i`` of ``kmeans_quantizer``; ``side = sum_k (x_k - 2**e * A[i_k]) * W[weights[n, k]]`` over
                 the ``k`` largest and the ``k`` smallest of them (``orizuru``, ``ties=order``): these count as they are.
                 Both sums are exact.
-    Streams     ``i``: ``lanes`` activations per beat, each with a ``valid`` bit; tlast ends the token. ``cfg``: one beat
+    Streams     ``i``: ``lanes`` activations per beat, each with a ``valid`` bit; tlast ends the token. ``cfg``: a beat
                 per token: shift, twice each boundary, both codebooks, the number of outputs, k, and whether a table
                 comes. ``lut``, ``w``, ``scl``: as of ``lutgemm``. ``fetch``: the channel of each outlier, in the order
                 of ``orizuru``; ``col`` answers with that channel's weight indices, those of ``lines * macs`` outputs
@@ -194,8 +191,8 @@ class KMeansLinearSpec(UnitSpec):
 
     @property
     def side_interval(self) -> int:
-        """Of the outliers alone, with a gap between tokens."""
-        return 2 * self.outliers * max(self.columns, ACCUMULATE) + SIDE_GAP
+        """Of the outliers alone: a token's last sum is written before the next one's first outlier comes in."""
+        return (2 * self.outliers - 1) * max(self.columns, ACCUMULATE) + self.columns + ACCUMULATE - 1 + STAGES
 
     def figures(self) -> dict[str, int | float]:
         return {
@@ -206,7 +203,8 @@ class KMeansLinearSpec(UnitSpec):
         }
 
     def compute(self, job: LinearToken) -> NDArray[np.float32] | NDArray[np.float16]:
-        x, mask = (a[: self.k_max] for a in (np.where(job.mask, job.x, 0), job.mask))
+        mask = job.mask[: self.k_max]
+        x = np.where(mask, job.x[: self.k_max], 0)
         e = token.exponents(x[None], job.shift)
         index = token.indices(x[None], e, job.acts)[0]
         chosen = self._outliers(job)
@@ -256,9 +254,7 @@ class KMeansLinearSpec(UnitSpec):
             "o": self.port("o").pack(y=y.reshape(groups, -1), last=np.arange(groups) == groups - 1),
         }
 
-    def result(
-        self, job: LinearToken, outputs: Mapping[str, Beats]
-    ) -> NDArray[np.float32] | NDArray[np.float16]:
+    def result(self, job: LinearToken, outputs: Mapping[str, Beats]) -> NDArray[np.float32] | NDArray[np.float16]:
         y = self.port("o").unpack(outputs["o"])["y"].ravel()[: len(job.weights)]
         if self.out == "fp16":
             return y.astype(np.uint16).view(np.float16)

@@ -56,10 +56,10 @@ class IndexGemm:
 class LutGemmSpec(UnitSpec):
     """One token's activations times a weight matrix, both as K-Means indices, without dequantising either.
 
-    Formula     ``y[n] = sum_k T[index[k], weights[n, k]]`` with the table ``T`` of all products of two centroids, exact:
-                INT8 centroids with 16-bit products, or FP16 entries (a product rounded once) as multiples of 2^-24.
-                With ``out=fp32`` that sum times ``2**e`` is rounded to FP32 and multiplied by ``scale[n]``, rounded once
-                more.
+    Formula     ``y[n] = sum_k T[index[k], weights[n, k]]`` with the table ``T`` of all products of two centroids,
+                exact: INT8 centroids with 16-bit products, or FP16 entries (products rounded once), multiples of 2^-24.
+                With ``out=fp32`` that sum times ``2**e`` is rounded to FP32, multiplied by ``scale[n]``, and rounded
+                again.
     Reducers    ``histogram``: how often each pair of indices comes is counted, ``2**(act_bits+weight_bits)`` counters a
                 line; then each count is multiplied by its product, ``width`` at a time (the paper). ``bucket``: the
                 activations' centroids are added up per weight index, then ``2**weight_bits`` multiplications (as in
@@ -72,10 +72,11 @@ class LutGemmSpec(UnitSpec):
                 ``o``: ``lines`` results per beat, tlast on the token's last; lanes beyond the last channel are 0.
                 With ``out=fp32`` also ``scl``: ``lines`` scales per beat of ``o``; ``exp``: the exponent of each token.
     Latency     ``latency`` cycles from the beat of ``w`` that ends a group to its results.
-    Throughput  ``ceil(N / lines) * max(ceil(K / codes), reduce)`` cycles per token, ``reduce = ceil(bins / width)``, while
-                no stream stalls; the next token loads meanwhile. A new table waits until the one before is done with.
-    Ranges      no sum overflows. A token of more beats than ``k_max`` needs sets bit 0 of ``sts_error`` and loses those;
-                an n of 0, which counts as 1, or above ``n_max``, which counts as ``n_max``, sets bit 1.
+    Throughput  ``ceil(N / lines) * max(ceil(K / codes), reduce)`` cycles per token, ``reduce = ceil(bins / width)``,
+                while no stream stalls; the next token loads meanwhile. A new table waits until the one before is no
+                longer in use.
+    Ranges      no sum overflows. A token of more beats than ``k_max`` needs sets bit 0 of ``sts_error``, and loses
+                those; an n of 0, which counts as 1, or above ``n_max``, which counts as ``n_max``, sets bit 1.
     Source      WAQ LUT-GEMM of KLLM (arXiv 2507.23035, later OASIS): concatenation, index counters, table, weighted
                 sum. ``direct`` and ``bucket`` are rivals.
     Not done    outliers (see ``kmeans_linear``); several tokens do not share one reading of the weights.
@@ -259,10 +260,10 @@ class LutGemmSpec(UnitSpec):
         kept = min(beats, self.rows)
         weights = np.zeros((groups * self.lines, kept * self.codes), np.int64)
         weights[:n, : job.weights.shape[1]] = job.weights[:, : weights.shape[1]]
-        weights = weights.reshape(groups, self.lines, kept, self.codes).transpose(0, 2, 1, 3)
+        tiles = weights.reshape(groups, self.lines, kept, self.codes).transpose(0, 2, 1, 3)
         inputs = {
             "act": self.port("act").pack(index=index, valid=valid, last=np.arange(beats) == beats - 1),
-            "w": self.port("w").pack(index=weights.reshape(groups * kept, -1)),
+            "w": self.port("w").pack(index=tiles.reshape(groups * kept, -1)),
             "cfg": self.port("cfg").pack(n=[[n]], load=[[job.load]]),
             "lut": self.port("lut").pack(entry=self._table(job)),
         }
@@ -299,4 +300,4 @@ class LutGemmSpec(UnitSpec):
 def scaled(y: Int, exponent: int, factors: NDArray[np.float32]) -> NDArray[np.float32]:
     """``fp32(fp32(y * 2**exponent) * factors)``."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return canonical(round_fp32(shifted(y, np.int64(0)), exponent) * factors)
+        return canonical(round_fp32(shifted(y, np.zeros_like(y)), exponent) * factors)

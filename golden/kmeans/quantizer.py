@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,8 @@ class Token:
         return np.ones(len(self.x), np.bool_) if self.present is None else self.present
 
 
-class Indices(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Indices:
     """A token as indices: ``x[i] ~= 2**exponent * centroid[index[i]]``."""
 
     index: Int
@@ -100,7 +101,9 @@ class QuantizerSpec(UnitSpec):
 
     @property
     def status(self) -> tuple[StatusPort, ...]:
-        return (StatusPort("error", ("a token had more beats than k_max activations need", "an activation was not finite")),)
+        return (
+            StatusPort("error", ("a token had more beats than k_max activations need", "an activation was not finite")),
+        )
 
     @property
     def settle(self) -> int:
@@ -156,12 +159,12 @@ class QuantizerSpec(UnitSpec):
         """The cycle in which the reading of each token begins: its scale is known, and the token before has been read.
         Two tokens have room, so the third one waits for the first."""
         begins: list[int] = []
-        free, write = [0, 0], latency.SKID - 1
+        free, write, spacing = [0, 0], latency.SKID - 1, 0
         for job in jobs:
             rows = min(self.beats(job), self.rows)
             write = max(write + 1, free[0]) + self.beats(job) - 1
             ready = write + self.settle
-            begins.append(max([ready, *(begins[-1:] and [begins[-1] + spacing])]))
+            begins.append(max(ready, begins[-1] + spacing) if begins else ready)
             spacing = max(rows, self.bits + 1)
             free = [free[1], begins[-1] + rows + 1]
         return begins

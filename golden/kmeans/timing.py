@@ -1,4 +1,4 @@
-"""The cycles of the unit ``lutgemm``: what its sequencer and its pipelines do, cycle by cycle, while no stream stalls."""
+"""The cycles of the unit ``lutgemm``: what its sequencer and pipelines do, cycle by cycle, while no stream stalls."""
 
 from collections import deque
 from collections.abc import Sequence

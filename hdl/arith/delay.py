@@ -3,9 +3,7 @@
 from amaranth.hdl import Cat, Module, Signal, Value
 
 
-def delay(
-    m: Module, value: Value, cycles: int, name: str, init: int | None = None, go: Value | None = None
-) -> Value:
+def delay(m: Module, value: Value, cycles: int, name: str, init: int | None = None, go: Value | None = None) -> Value:
     """``value`` as it was ``cycles`` clock cycles ago, or so many in which ``go`` was high: one shift register, the
     newest at the bottom.
 

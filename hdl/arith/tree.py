@@ -8,8 +8,8 @@ from golden.latency import TREE_LEVELS
 
 
 def sum_tree(m: Module, terms: Sequence[Value], name: str, enable: Value | int = 1) -> Value:
-    """Exact sum, ``golden.latency.tree(len(terms))`` cycles in which ``enable`` is high after its terms: registers, that
-    are not reset, behind every second level of adders."""
+    """Exact sum, ``golden.latency.tree(len(terms))`` cycles in which ``enable`` is high after its terms: registers,
+    without reset, behind every second level of adders."""
     levels = (len(terms) - 1).bit_length()
     for level in range(1, levels + 1):
         sums = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]

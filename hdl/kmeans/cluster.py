@@ -101,7 +101,7 @@ class Cluster(wiring.Component):
     """A row of activations to indices.
 
     Lock-step: a row per cycle in which ``go`` is high. The scale and the boundaries are those that stand at ``above``
-    and ``boundaries`` with a token's first row, and in the following cycles until that has passed; then they may change.
+    and ``boundaries`` with a token's first row, and in the following cycles until it has passed; then they may change.
 
     Latency     ``1 + bits`` such cycles.
 

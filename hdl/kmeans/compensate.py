@@ -21,9 +21,9 @@ class Partials(wiring.Component):
 
     Members
     -------
-    read, row, bank : In, a row is read to be added to; old : Out, its sums in the next cycle; write, written, sums : In,
-    they go back; full : In(2), which banks are read out; take, out_row, out_bank : In, a row is read out; out : Out, in
-    the next cycle, and until the next row is read out.
+    read, row, bank : In, a row is read to be added to; old : Out, its sums, in the next cycle; write, written,
+    written_bank, sums : In, they go back; full : In(2), which banks are read out; take, out_row, out_bank : In, a row is
+    read out; out : Out, in the next cycle, and until the next row is read out.
     """
 
     kind = "partials"
@@ -168,9 +168,9 @@ class Compensation(wiring.Component):
     -------
     i : In(stream of orizuru's results); fetch : Out(stream of channels); col : In(stream of weights' indices);
     ready : In(1), the token's exponent and configuration are there; above, n, boundaries, acts, weights : In, of the
-    token; done : Out(1), the token is through; full, none : Out(2), per bank: it holds a token's sums, or they are all 0;
-    take, out_row : In, out : Out, a row of the older token's sums is read out; next : In(1), it is the token's last one;
-    free : In(1), it is no longer needed.
+    token; done : Out(1), the token is through; full, none : Out(1), the older token's sums are there, or are all 0;
+    take, out_row : In, out : Out, a row of them is read out; next : In(1), it is the last one; free : In(1), it is no
+    longer needed.
     """
 
     kind = "compensation"
@@ -225,7 +225,10 @@ class Compensation(wiring.Component):
             column.n.eq(self.n),
             column.centroids.eq(self.weights),
             column.old.eq(partials.old),
-            *(getattr(partials, name).eq(getattr(column, name)) for name in ("read", "row", "write", "written", "sums")),
+            *(
+                getattr(partials, name).eq(getattr(column, name))
+                for name in ("read", "row", "write", "written", "sums")
+            ),
             partials.bank.eq(bank),
             partials.written_bank.eq(bank),
             partials.full.eq(full),

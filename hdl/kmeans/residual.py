@@ -57,7 +57,9 @@ class Residuals(wiring.Component):
         ]
         m.submodules.align = align = Shared(Align)
         m.d.comb += [align.x.eq(self.i.payload.x), align.above.eq(self.above)]
-        x, value, marks = self._stage(m, goes[0], {"x": self.i.payload.x, "value": align.o, "marks": self.i.payload.marks})
+        x, value, marks = self._stage(
+            m, goes[0], {"x": self.i.payload.x, "value": align.o, "marks": self.i.payload.marks}
+        )
         now = {"x_then": x, "centroid": self._centroid(value), "marks_then": marks}
         x, centroid, marks = self._stage(m, goes[1], now)
         r, marks = self._stage(m, goes[2], {"r": self._residual(m, x, centroid), "marks_last": marks})

@@ -74,7 +74,9 @@ class MeanScale(wiring.Component):
         terms = [each.word_select(i, token.X_BITS - 1) for i in range(spec.lanes)]
         row = sum_tree(m, terms, "row")
         before = spec.settle - 3  # cycles from a row to its sum
-        write, last = (delay(m, s, before, n, init=0) for s, n in ((self.write, "write_then"), (self.last, "last_then")))
+        write, last = (
+            delay(m, s, before, n, init=0) for s, n in ((self.write, "write_then"), (self.last, "last_then"))
+        )
         total = Signal(spec.sum_width)
         ended = Signal(init=1)  # the next row begins a token
         with m.If(write):

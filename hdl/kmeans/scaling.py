@@ -31,8 +31,8 @@ class Scaling(wiring.Component):
 
     Members
     -------
-    i : In(stream of sums with last); scale : In(stream of FP32), as the sums; exponent : In(stream), ``e + grid - low``,
-    one for all beats up to ``last``; o : Out(stream of results with last).
+    i : In(stream of sums with last); scale : In(stream of FP32), as the sums; exponent : In(stream), one for all beats
+    up to ``last``, ``e + grid - low``; o : Out(stream of results with last).
     """
 
     kind = "scaling"

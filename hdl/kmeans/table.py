@@ -106,7 +106,7 @@ class ProductMemory(Table):
 
 
 class Centroids(Table):
-    """The centroids of both sides, for buckets: those of activations are what is added up, those of weights multiply."""
+    """The centroids of both sides, for buckets: those of activations are added up, those of weights multiply."""
 
     kind = "centroids"
 

@@ -158,13 +158,9 @@ class KMeansLinear(wiring.Component):
     def _merge(self, m: Module, gemm: Any, exponent: Any, compensation: Any) -> None:
         """Main sums wait in a queue for a whole token until the outliers are through."""
         spec = self.spec
-        m.submodules.main = main = Shared(
-            BlockFIFO, sums_layout(spec.lines, spec.gemm.sum_width), spec.groups + 4
-        )
+        m.submodules.main = main = Shared(BlockFIFO, sums_layout(spec.lines, spec.gemm.sum_width), spec.groups + 4)
         m.submodules.merge = merge = Shared(Merge, spec)
-        m.submodules.scaling = scaling = Shared(
-            Scaling, spec.lines, spec.sum_width, token.GRID, token.GRID, spec.out
-        )
+        m.submodules.scaling = scaling = Shared(Scaling, spec.lines, spec.sum_width, token.GRID, token.GRID, spec.out)
         wiring.connect(m, gemm.o, main.i)
         wiring.connect(m, main.o, merge.i)
         wiring.connect(m, merge.o, scaling.i)

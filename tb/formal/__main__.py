@@ -7,9 +7,9 @@ import sys
 
 from golden.spec import SpecError
 from tb import formal
-from tb.formal import cores, orizuru, selectors, stream
+from tb.formal import cores, kmeans_function, orizuru, selectors, stream
 
-CLAIMS = (*stream.CLAIMS, *cores.CLAIMS, *orizuru.CLAIMS, *selectors.CLAIMS)
+CLAIMS = (*stream.CLAIMS, *cores.CLAIMS, *orizuru.CLAIMS, *selectors.CLAIMS, *kmeans_function.CLAIMS)
 
 
 def select(subjects: list[str]) -> list[formal.Claim]:

@@ -1,0 +1,153 @@
+"""The bench of unit ``kmeans_function``: transactions made from the specification and a seed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden import fixture
+from golden.kmeans.codebook import Codebook
+from golden.kmeans.function import VALUES, Group, KMeansFunctionSpec, Table, Vector
+from golden.kmeans.tables import moments, values
+from golden.kmeans.token import exponents, indices
+from golden.quantize import float_codes
+from tb.transactions import Case, case_of, cases_of
+
+Int = NDArray[np.int64]
+
+MEAN = 2
+"""The mean of a real token's magnitudes is mapped between two to this and twice that."""
+
+STEPS = 50
+"""Of K-Means."""
+
+
+def bench(spec: KMeansFunctionSpec, seed: int) -> list[Case]:
+    """Vectors of every short length, tables kept and one after another, extremes, all stalls, resets, status."""
+    rng = np.random.default_rng(seed)
+    mixed = [random_group(spec, rng, int(rng.integers(1, 5))) for _ in range(6)]
+    short = [random_group(spec, rng, int(n), most=1) for n in (1, 1, 1, 3, 1, 9, 1)]
+    cases = [
+        case_of(spec, "lengths", [Group(random_table(spec, rng), tuple(_lengths(spec, rng)))], seed=seed),
+        case_of(spec, "extremes", list(_extremes(spec)), seed=seed),
+        case_of(spec, "short", short, seed=seed),
+        *(case_of(spec, f"alone-{n}", [_one(spec, rng, n)], seed=seed) for n in (0, 1, min(spec.lanes + 1, spec.n))),
+        case_of(spec, "long", [_one(spec, rng, longest(spec)) for _ in range(3)], seed=seed),
+        *cases_of(spec, "mixed", mixed, seed=seed),
+        *cases_of(spec, "short", short, seed=seed, level=160),
+        *(
+            case_of(spec, f"{port.name}-nearly-stuck", mixed[:3] + short[:3], seed=seed, stall={port.name: 240})
+            for port in spec.ports
+        ),
+        _unasked(case_of(spec, "first-cfg-0", mixed[:2], seed=seed)),
+    ]
+    if spec.moments:
+        long = [_one(spec, rng, spec.n + extra) for extra in (1, spec.lanes, 3 * spec.n)]
+        cases += [
+            case_of(spec, f"too-long-{i}", [job], seed=seed, status={"sts_error": 1}) for i, job in enumerate(long)
+        ]
+    first = spec.entries + spec.latency
+    for at in (0, 1, spec.entries // 2, first, first + 3, first + spec.entries):
+        cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"o": 96}, reset_at=at)
+        cases += [cut, case_of(spec, f"after-{cut.name}", mixed[:3], seed=seed)]
+    return cases
+
+
+def _unasked(case: Case) -> Case:
+    """The first vector's cfg does not ask for a table: it takes one all the same."""
+    data = case.inputs["cfg"].data.copy()
+    data[0] &= 0xFE
+    return replace(case, inputs={**case.inputs, "cfg": replace(case.inputs["cfg"], data=data)})
+
+
+def longest(spec: KMeansFunctionSpec) -> int:
+    """A length that the sums allow, and a simulation."""
+    return min(spec.n, 600)
+
+
+def random_table(spec: KMeansFunctionSpec, rng: np.random.Generator) -> Table:
+    value, half = VALUES[spec.value], 1 << (spec.moment_bits - 1)
+    least = -(1 << (value.width - 1)) if value.signed else 0
+    entries = rng.integers(least, least + (1 << value.width), spec.entries)
+    if not spec.moments:
+        return Table(entries)
+    return Table(entries, *rng.integers(-half, half, (2, spec.entries)))
+
+
+def random_vector(spec: KMeansFunctionSpec, rng: np.random.Generator, n: int) -> Vector:
+    """Any indices, or one again and again; sometimes with invalid ones among them."""
+    index = rng.integers(0, spec.entries, n) if rng.random() < 0.7 else np.full(n, rng.integers(spec.entries))
+    return Vector(index, rng.random(n) < 0.7 if rng.random() < 0.3 else None)
+
+
+def random_group(spec: KMeansFunctionSpec, rng: np.random.Generator, vectors: int, most: int = 0) -> Group:
+    """Vectors of up to ``most`` beats; without it some of one beat, some long."""
+    lengths = [
+        int(rng.integers(0, spec.lanes * (most or rng.choice([1, 4, 40])), endpoint=True)) for _ in range(vectors)
+    ]
+    parts = [random_vector(spec, rng, min(n, longest(spec))) for n in lengths]
+    return Group(random_table(spec, rng), tuple(parts))
+
+
+def _one(spec: KMeansFunctionSpec, rng: np.random.Generator, n: int) -> Group:
+    return Group(random_table(spec, rng), (Vector(rng.integers(0, spec.entries, n)),))
+
+
+def _lengths(spec: KMeansFunctionSpec, rng: np.random.Generator) -> Sequence[Vector]:
+    """Every length up to two beats and one, and every index alone."""
+    lengths = range(min(2 * spec.lanes + 1, spec.n) + 1)
+    return [*(random_vector(spec, rng, n) for n in lengths), *(Vector(np.array([j])) for j in range(spec.entries))]
+
+
+def _extremes(spec: KMeansFunctionSpec) -> Sequence[Group]:
+    """The longest vectors of one index, each with the entry that makes its sums largest or smallest."""
+    n, half = min(spec.n, 5000), 1 << (spec.moment_bits - 1)
+    groups = []
+    for j, (first, second) in product((0, spec.entries - 1), ((-half, half - 1), (half - 1, -half))):
+        at = np.arange(spec.entries) == j
+        table = Table(at * 1, np.where(at, first, 0), np.where(at, second, 0)) if spec.moments else Table(at * 1)
+        groups.append(Group(table, (Vector(np.full(n, j)),)))
+    return groups
+
+
+def codebook_of(x: NDArray[np.float32], bits: int) -> Codebook:
+    """K-Means of activations ``[tokens, K]``, scaled token by token as indices are: Lloyd's steps from quantiles."""
+    scaled = np.sort(np.ldexp(x.astype(np.float64), -_exponents(x)[:, None]), axis=None)
+    total = np.concatenate([[0], scaled.cumsum()])
+    centroids = np.quantile(scaled, (np.arange(1 << bits) + 0.5) / (1 << bits))
+    for _ in range(STEPS):
+        inner = np.searchsorted(scaled, (centroids[:-1] + centroids[1:]) / 2)
+        ends = np.concatenate([[0], inner, [len(scaled)]])
+        centroids = np.diff(total[ends]) / np.diff(ends)
+    return Codebook(np.rint(centroids).clip(-128, 127).astype(np.int64))
+
+
+def tokens_of(x: NDArray[np.float32], book: Codebook) -> tuple[Int, Int]:
+    """Indices of activations, as ``x``, and the tokens' exponents."""
+    e = _exponents(x)
+    return indices(float_codes(x, "fp16"), e, book), e
+
+
+def real_groups(spec: KMeansFunctionSpec, tokens: int, function: str) -> list[Group]:
+    """Real tokens as indices, each with the table that its exponent needs, and the moments of its centroids."""
+    x = fixture.load().x[:tokens]
+    book = codebook_of(x, spec.bits)
+    index, e = tokens_of(x, book)
+    return [Group(_real_table(spec, book, function, int(at)), (Vector(row),)) for at, row in zip(e, index, strict=True)]
+
+
+def real(spec: KMeansFunctionSpec) -> tuple[Group, int]:
+    """SiLU of a real token, and how many indices it has."""
+    job = real_groups(spec, 1, "silu")[0]
+    return job, len(job.vectors[0].index)
+
+
+def _real_table(spec: KMeansFunctionSpec, book: Codebook, function: str, e: int) -> Table:
+    entries = values(function, book, e, spec.value, (book, e)).codes
+    return Table(entries, *moments(book)) if spec.moments else Table(entries)
+
+
+def _exponents(x: NDArray[np.float32]) -> Int:
+    return exponents(float_codes(x, "fp16"), (x.shape[1] - 1).bit_length() - 1 + MEAN)
