@@ -15,6 +15,7 @@ from golden.kmeans.tables import FUNCTIONS, cell_errors, exact_values, fixed, mo
 from golden.kmeans.token import indices, steps
 from golden.quantize import float_codes
 from golden.spec import SpecError
+from scripts.kmeans_functions import errors, rms
 from tb.kmeans_function import codebook_of, random_group, tokens_of
 
 BOOK = Codebook(np.array([-90, -41, -23, -7, 7, 22, 40, 101]))
@@ -196,6 +197,16 @@ def test_real_tokens_within_their_bounds(function: str) -> None:
         table = values(function, book, int(e), "int16")
         bound = cell_errors(function, book, int(e), table.numbers, row.min(), row.max())
         assert (np.abs(FUNCTIONS[function].of(row) - table.numbers[index]) <= bound[index]).all()
+
+
+def test_what_the_report_says() -> None:
+    """No error is above its bound; finer entries and more bits do not hurt; moments are near, since indices are."""
+    coarse, fine = errors("silu", 3, "int8"), errors("silu", 3, "int16")
+    for rounding, bound, largest, sqnr, sqnr_in in (coarse, fine):
+        assert rounding < bound and largest <= bound and 5 < sqnr < sqnr_in
+    assert fine[0] < coarse[0] / 100
+    assert errors("relu", 3, "int8")[0] == 0
+    assert abs(rms(4).mean() - 1) < abs(rms(3).mean() - 1) < 0.1
 
 
 REFUSALS = [
