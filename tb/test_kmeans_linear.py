@@ -8,6 +8,7 @@ import pytest
 
 from golden import fixture, q4_1
 from golden.kmeans import layer, token
+from golden.kmeans.codebook import Codebook
 from golden.kmeans.layer import calibrate, outliers_per_side, quantise_matrix
 from golden.kmeans.linear import KMeansLinearSpec, LinearToken
 from golden.mixpe.layer import sqnr
@@ -111,7 +112,7 @@ def test_the_published_worked_example() -> None:
     in the main path, 4.29 and -3.14 are made up for. (In INT8: hundredths, halved.)"""
     spec = KMeansLinearSpec(act_bits=1, weight_bits=1, k_max=8, n_max=4, lanes=1, lines=1, codes=1, outliers=1)
     x = np.array([0.70, 5.07, 0.20, -3.01, 0.75, 0.10], np.float16)
-    acts, book = layer.Codebook(np.array([13, 78])), layer.Codebook(np.array([-50, 100]))
+    acts, book = Codebook(np.array([13, 78])), Codebook(np.array([-50, 100]))
     codes = x.view(np.uint16).astype(np.int64)
     total = int(np.abs(token.steps(codes)).sum())
     shift = (total.bit_length() - 1 + token.GRID) + 7  # e = -7: centroids count 128ths

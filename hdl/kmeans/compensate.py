@@ -22,8 +22,8 @@ class Partials(wiring.Component):
     Members
     -------
     read, row, bank : In, a row is read to be added to; old : Out, its sums, in the next cycle; write, written,
-    written_bank, sums : In, they go back; full : In(2), which banks are read out; take, out_row, out_bank : In, a row is
-    read out; out : Out, in the next cycle, and until the next row is read out.
+    written_bank, sums : In, they go back; full : In(2), which banks are read out; take, out_row, out_bank : In, a row
+    is read out; out : Out, in the next cycle, and until the next row is read out.
     """
 
     kind = "partials"
