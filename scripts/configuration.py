@@ -2,7 +2,7 @@
 
 import argparse
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gen.registry import Unit, set_layer, toml_layer, unit
@@ -49,5 +49,10 @@ def natural(text: str) -> int:
 def configured(args: argparse.Namespace, chosen: Unit | None = None) -> UnitSpec:
     """The specification that the arguments describe; :class:`golden.spec.SpecError` for bad ones."""
     chosen = chosen or unit(args.unit)
+    return chosen.configure(layers=settings(args, chosen))
+
+
+def settings(args: argparse.Namespace, chosen: Unit) -> list[Mapping[str, Any]]:
+    """What the arguments set, option by option."""
     read = {"preset": chosen.preset, "config": toml_layer, "set": set_layer}
-    return chosen.configure(layers=[read[option](text) for option, text in getattr(args, "layers", ())])
+    return [read[option](text) for option, text in getattr(args, "layers", ())]

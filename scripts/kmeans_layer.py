@@ -1,0 +1,132 @@
+"""A real layer through ``kmeans_linear``: learned, compared bit for bit, timed with outliers and without."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gen.registry import unit
+from golden import q4_1
+from golden.kmeans.layer import calibrate, fp16_codes, outliers_per_side, quantise_matrix
+from golden.kmeans.linear import KMeansLinearSpec, LinearToken
+from golden.mixpe.layer import sqnr
+from golden.spec import SpecError
+from scripts.layers import LinearLayer
+
+
+@dataclass(frozen=True)
+class KMeansReport:
+    """What a run measured. ``busy``: cycles in which the main path takes a step / cycles; ``outliers``: of each side."""
+
+    layer: str
+    shape: tuple[int, int, int]
+    configuration: dict[str, object]
+    outliers: int
+    outputs: int
+    mismatches: int
+    sqnr_db: float
+    cycles: int
+    cycles_without_outliers: int
+    cycles_per_token: int
+    busy: float
+    macs_per_cycle: float
+    build_seconds: float
+    simulation_seconds: float
+    cycles_per_second: float
+
+    def text(self) -> str:
+        c = self.configuration
+        m, k, n = self.shape
+        engine = f"{c['lines']} lines of {c['codes']} codes, {c['reducer']}, orizuru {c['selector']}"
+        return "\n".join(
+            [
+                f"{self.layer}: [{m} x {k}] x [{k} x {n}], W{c['weight_bits']}A{c['act_bits']} indices, {engine}",
+                f"outliers             {self.outliers} largest and {self.outliers} smallest of each token",
+                f"outputs compared     {self.outputs:,}",
+                f"mismatches           {self.mismatches:,}",
+                f"SQNR                 {self.sqnr_db:.1f} dB against float32 of the stored weights",
+                f"cycles               {self.cycles:,}, {self.cycles_without_outliers:,} without outliers",
+                f"cycles per token     {self.cycles_per_token:,} in the steady state",
+                f"busy                 {self.busy:.2%} of the cycles take a step of the main path",
+                f"MACs per cycle       {self.macs_per_cycle:.1f} of {c['lines'] * c['codes']}",  # type: ignore[operator]
+                f"simulated            {self.cycles_per_second:,.0f} cycles/s",
+                f"time                 {self.build_seconds:.1f} s build, {self.simulation_seconds:.1f} s simulation",
+            ]
+        )
+
+
+def configure(layer: LinearLayer, share: float, settings: Mapping[str, Any]) -> KMeansLinearSpec:
+    """The unit for a layer: its size, room for the outliers, and what the user sets."""
+    n, k = layer.matrix.codes.shape
+    fitting = {"k_max": k, "n_max": n, "outliers": max(1, outliers_per_side(share, k))}
+    spec = unit("kmeans_linear").spec.from_values(fitting | dict(settings))
+    assert isinstance(spec, KMeansLinearSpec)
+    if spec.k_max < k or spec.n_max < n:
+        name, have, need = ("k_max", spec.k_max, k) if spec.k_max < k else ("n_max", spec.n_max, n)
+        raise SpecError(f"{name} must be at least {need} for this layer, not {have}")
+    return spec
+
+
+def tokens(spec: KMeansLinearSpec, layer: LinearLayer, count: int, share: float) -> list[LinearToken]:
+    """The first activations as jobs; codebook and shift are learned from the others."""
+    k = outliers_per_side(share, layer.x.shape[1])
+    if k > spec.outliers:
+        raise SpecError(f"outliers must be at least {k} for a share of {share}, not {spec.outliers}")
+    w = q4_1.dequantise(*layer.matrix)
+    others = layer.x[count:]
+    matrix = quantise_matrix(w, spec.weight_bits, "sensitivity", np.square(others.astype(np.float64)).mean(axis=0))
+    found = calibrate(others, spec.act_bits, k, "sensitivity", np.square(matrix.values.astype(np.float64)).sum(axis=0))
+    return [
+        LinearToken(
+            x=row,
+            acts=found.book,
+            shift=found.shift,
+            weights=matrix.indices.astype(np.int64),
+            book=matrix.book,
+            scale=matrix.scale,
+            k=k,
+            load=not i,
+        )
+        for i, row in enumerate(fp16_codes(layer.x[:count]))
+    ]
+
+
+def measure(spec: KMeansLinearSpec, layer: LinearLayer, count: int, share: float) -> KMeansReport:
+    """Golden model, RTL and float32 of the same product, timed."""
+    from tb.cosim import compile
+    from tb.transactions import case_of, check
+
+    jobs = tokens(spec, layer, count, share)
+    start = time.monotonic()
+    rtl = compile(spec)
+    built = time.monotonic()
+    case = replace(case_of(spec, "layer", jobs), cycles=None)
+    bare = replace(case_of(spec, "layer", [replace(job, k=0) for job in jobs]), cycles=None)
+    without = rtl.play(bare)
+    check(bare, without)
+    played = rtl.play(case)
+    check(replace(case, judged=False), played)
+    expected, got = (spec.port("o").unpack(beats["o"])["y"] for beats in (case.outputs, played.outputs))
+    mismatches = int((expected != got).sum()) if expected.shape == got.shape else expected.size
+    results = np.stack([spec.compute(job).astype(np.float32) for job in jobs])
+    m, (n, k) = len(jobs), layer.matrix.codes.shape
+    cycles = played.cycles or 0
+    return KMeansReport(
+        layer=layer.name,
+        shape=(m, k, n),
+        configuration=spec.values(),
+        outliers=jobs[0].k,
+        outputs=results.size,
+        mismatches=mismatches,
+        sqnr_db=sqnr(layer.x[:m] @ q4_1.dequantise(*layer.matrix).T, results),
+        cycles=cycles,
+        cycles_without_outliers=without.cycles or 0,
+        cycles_per_token=spec.interval,
+        busy=m * -(-n // spec.lines) * -(-k // spec.codes) / cycles,
+        macs_per_cycle=m * n * k / cycles,
+        build_seconds=built - start,
+        simulation_seconds=rtl.seconds,
+        cycles_per_second=rtl.ran / rtl.seconds,
+    )
