@@ -157,6 +157,12 @@ def test_calibration_uses_the_range_of_int8(bits: int, k: int, weighting: str) -
     assert np.array_equal(found.approximate(codes, keep), expected)
 
 
+def test_codebooks_do_not_depend_on_how_large_the_tokens_are() -> None:
+    x = X.astype(np.float16).astype(np.float64)
+    small, large = (layer.calibrate(x * scale, 4, 2) for scale in (1, 64))  # sums on both sides of 2^12
+    assert np.array_equal(small.book.centroids, large.book.centroids) and small.shift == large.shift
+
+
 def test_outliers_help() -> None:
     errors = []
     for k in (0, 1, 2):
