@@ -192,6 +192,7 @@ def test_a_share_is_rounded_up_on_each_side() -> None:
         (0.01, 1536): 8,
         (0.01, 4096): 21,
         (1, 9): 5,
+        (0.07, 200): 7,
     }
     assert {key: layer.outliers_per_side(*key) for key in shares} == shares
 
