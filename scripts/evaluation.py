@@ -1,7 +1,7 @@
 """What quantisation costs in accuracy: perplexity of a whole model, and signal to noise of the fixture's layer.
 
-A *row* says what becomes of weights and of activations. Products of the two are float32: the exact sums of the engines,
-rounded on the way, which changes neither figure in the digits shown.
+A *row* says what becomes of weights and of activations. Products of the two are float32: what the engines sum exactly
+is rounded on the way.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

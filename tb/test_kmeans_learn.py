@@ -157,6 +157,12 @@ def test_calibration_uses_the_range_of_int8(bits: int, k: int, weighting: str) -
     assert np.array_equal(found.approximate(codes, keep), expected)
 
 
+def test_codebooks_do_not_depend_on_how_large_the_tokens_are() -> None:
+    x = X.astype(np.float16).astype(np.float64)
+    small, large = (layer.calibrate(x * scale, 4, 2) for scale in (1, 64))  # sums on both sides of 2^12
+    assert np.array_equal(small.book.centroids, large.book.centroids) and small.shift == large.shift
+
+
 def test_outliers_help() -> None:
     errors = []
     for k in (0, 1, 2):
@@ -186,6 +192,7 @@ def test_a_share_is_rounded_up_on_each_side() -> None:
         (0.01, 1536): 8,
         (0.01, 4096): 21,
         (1, 9): 5,
+        (0.07, 200): 7,
     }
     assert {key: layer.outliers_per_side(*key) for key in shares} == shares
 
