@@ -103,7 +103,7 @@ def energy(made: Netlist, library: Library, toggles: Mapping[int, int], cycles: 
 def counting(product: Product, made: Netlist, models: str, paths: list[str]) -> Product:
     """The product with the netlist in it, and a status output of 32 bits per net and instance: its transitions."""
     nets = _nets(made)
-    counters = _COUNTERS.format(n=len(nets), nets=", ".join(reversed(list(nets.values()))))
+    counters = _COUNTERS.format(n=len(nets), nets=",\n".join(reversed(list(nets.values()))))
     counted = replace(made, verilog=made.verilog.replace("endmodule", f"{counters}endmodule"))
     ports = {_port(i, n): f"{path}.toggles_[{n}]" for i, path in enumerate(paths) for n in range(len(nets))}
     top = netlist.modules(product.verilog)[product.top]
