@@ -18,7 +18,7 @@ from scripts.layers import LinearLayer
 
 @dataclass(frozen=True)
 class KMeansReport:
-    """What a run measured. ``busy``: cycles in which the main path takes a step / cycles; ``outliers``: of each side."""
+    """What a run measured. ``busy``: cycles in which the main path takes a step, of all; ``outliers``: of each side."""
 
     layer: str
     shape: tuple[int, int, int]

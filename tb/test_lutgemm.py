@@ -87,7 +87,12 @@ def test_throughput(spec: LutGemmSpec) -> None:
 def test_the_published_point() -> None:
     """16 lines of 512 codes, 32 products a cycle, 4,096 x 4,096 in four bits each: 2,048 cycles, both halves busy."""
     assert (PAPER.rows, PAPER.reduce, PAPER.entries) == (8, 8, 256)
-    assert PAPER.figures()["cycles_n4096_k4096"] == 2048
+    figures = PAPER.figures()
+    assert figures["cycles_n4096_k4096"] == 2048
+    # tables of all sums of mu = 4 activations, per group of them, as a GEMM of 4-bit weights alone has, bit by bit
+    mu, k = 4, PAPER.k_max
+    assert (1 << mu) * k // mu == 64 * figures["table_entries"]
+    assert k // mu * PAPER.weight_bits == 16 * figures["products_per_result"]
 
 
 @pytest.mark.parametrize("reducer", ["histogram", "bucket", "direct"])

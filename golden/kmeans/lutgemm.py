@@ -226,7 +226,9 @@ class LutGemmSpec(UnitSpec):
         steady = -(-self.n_max // self.lines) * max(self.rows, self.reduce)
         return {
             "latency": self.latency,
+            "table_entries": self.entries,
             "bins_per_line": self.bins,
+            "products_per_result": 0 if self.reducer == "direct" else self.bins,
             "reduce_cycles": self.reduce,
             f"cycles_n{self.n_max}_k{self.k_max}": steady,
         }
