@@ -48,6 +48,7 @@ bench: $(READY)
 	$(BIN)/python -m scripts.iso_area build/compare.json
 	senbazuru synth mixpe --preset square --set weight=int4 core=booth --target asic --parts --per pe
 	$(BIN)/python -m scripts.topk --json build/topk.json
+	$(BIN)/python -m scripts.kmeans_cost --json build/kmeans.json
 
 clean:
 	rm -rf build .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

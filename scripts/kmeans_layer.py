@@ -60,20 +60,21 @@ class KMeansReport:
 def configure(layer: LinearLayer, share: float, settings: Mapping[str, Any]) -> KMeansLinearSpec:
     """The unit for a layer: its size, room for the outliers, and what the user sets."""
     n, k = layer.matrix.codes.shape
-    fitting = {"k_max": k, "n_max": n, "outliers": max(1, outliers_per_side(share, k))}
+    wanted = outliers_per_side(share, k)
+    fitting = {"k_max": k, "n_max": n, "outliers": max(1, wanted)}
     spec = unit("kmeans_linear").spec.from_values(fitting | dict(settings))
     assert isinstance(spec, KMeansLinearSpec)
     if spec.k_max < k or spec.n_max < n:
         name, have, need = ("k_max", spec.k_max, k) if spec.k_max < k else ("n_max", spec.n_max, n)
         raise SpecError(f"{name} must be at least {need} for this layer, not {have}")
+    if spec.outliers < wanted:
+        raise SpecError(f"outliers must be at least {wanted} for {share:.4g} of {k} activations, not {spec.outliers}")
     return spec
 
 
 def tokens(spec: KMeansLinearSpec, layer: LinearLayer, count: int, share: float) -> list[LinearToken]:
     """The first activations as jobs; codebook and shift are learned from the others."""
     k = outliers_per_side(share, layer.x.shape[1])
-    if k > spec.outliers:
-        raise SpecError(f"outliers must be at least {k} for a share of {share}, not {spec.outliers}")
     w = q4_1.dequantise(*layer.matrix)
     others = layer.x[count:]
     matrix = quantise_matrix(w, spec.weight_bits, "sensitivity", np.square(others.astype(np.float64)).mean(axis=0))

@@ -8,9 +8,8 @@ again: after a change of the hardware the file must go.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from gen.parts import parts
 from gen.synth import Options, synthesise
 from gen.toolchain import ToolError
 from golden.orizuru.engine import RANKED, TREES, VARIANTS, OrizuruSpec
+from scripts.resumable import Figures, Measurement, aligned, collect
 
 K = 8
 LANES = 16
@@ -29,24 +29,13 @@ BLOCKS = {"memory": "memory_tree", "queue": "queues", "threshold": "thresholds"}
 BLOCKS |= dict.fromkeys(TREES, "register_trees")
 """The selector's kind of block, where it is not named as the variant is."""
 
-Figures = dict[str, float]
-
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.topk", description="what each variant of orizuru costs")
     parser.add_argument("--json", metavar="FILE", type=Path, help="keep the figures there, and go on from there")
     file = parser.parse_args(argv).json
-    found: dict[str, Figures] = json.loads(file.read_text()) if file and file.exists() else {}
-    if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for name, what, measure in measurements():
-            figures = found.setdefault(name, {})
-            if what not in figures:
-                figures[what] = measure()
-                print(f"{name:20} {what:20} {figures[what]:,.1f}", flush=True)
-                if file:
-                    file.write_text(json.dumps(found, indent=1) + "\n")
+        found = collect(measurements(), file)
     except ToolError as e:
         print(e, file=sys.stderr)
         return 2
@@ -54,8 +43,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def measurements() -> Iterator[tuple[str, str, Callable[[], float]]]:
-    """Variant and size, name of the figure, and how it is measured; what is quick comes first."""
+def measurements() -> Iterator[Measurement]:
+    """Of variants and sizes; what is quick comes first."""
     small = [OrizuruSpec(n=n, lanes=LANES, k_max=K, variant=v) for n in SIZES for v in VARIANTS]
     large = [OrizuruSpec(**PUBLISHED.values() | {"variant": v}) for v in RANKED]
     for target, column, specs in (
@@ -107,8 +96,7 @@ def table(found: dict[str, Figures]) -> str:
         base = found.get(f"systolic {name.split()[1]}", {})
         cost, unit = (f.get("generic gates", 0) * f.get("interval", 0) for f in (figures, base))
         lines.append([*line, f"{cost / unit:.2f}" if cost and unit else ""])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+    return aligned(lines)
 
 
 if __name__ == "__main__":

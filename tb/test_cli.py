@@ -226,6 +226,27 @@ def test_doctor_fails_when_something_needed_is_missing(
     assert f"\nmake           not found: {advice}\n" in out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--set", "k_max=64"], "k_max must be at least 576 for this layer, not 64"),
+        (["--matrix", "down", "--set", "n_max=64"], "n_max must be at least 576 for this layer, not 64"),
+        (["--outliers", "10", "--set", "outliers=5"], "outliers must be at least 29 for 0.1 of 576 activations, not 5"),
+        (["--tokens", "418"], "tokens must be an integer between 1 and 417, not 418"),
+        (["--set", "codes=24"], "codes must be a multiple of lanes = 16, not 24"),
+    ],
+)
+def test_runs_of_indices_that_cannot_be(arguments: list[str], sentence: str, capsys: Capture) -> None:
+    assert call("run", "--engine", "kmeans", *arguments) == 2
+    assert capsys.readouterr().err == sentence + "\n"
+
+
+@pytest.mark.parametrize("share", ["-1", "101", "some"])
+def test_shares_that_cannot_be(share: str, capsys: Capture) -> None:
+    assert call("run", "--engine", "kmeans", f"--outliers={share}") == 2
+    assert f"must be a number between 0 and 100, not '{share}'" in capsys.readouterr().err
+
+
 def test_version(capsys: Capture) -> None:
     assert call("--version") == 0
     assert capsys.readouterr().out == f"senbazuru {__version__}\n"

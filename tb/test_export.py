@@ -98,6 +98,15 @@ def test_lint_is_clean_where_a_row_has_more_wires_than_its_elements_have_multipl
     assert lint(tmp_path, f"{made.top}.vlt", f"{made.top}.v") == ""
 
 
+@pytest.mark.slow
+def test_the_published_index_gemm_is_clean(tmp_path: Path) -> None:
+    """16 lines of 512 codes: too large to simulate, so it is generated and linted."""
+    made = export(unit("lutgemm").configure(layers=[{"lines": 16, "codes": 512, "width": 32}]))
+    assert made.verilog.count("\n") <= 14000
+    made.write(tmp_path)
+    assert lint(tmp_path, f"{made.top}.vlt", f"{made.top}.v") == ""
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_lint_is_clean_for_every_way_to_select(variant: str, tmp_path: Path) -> None:
     made = export(OrizuruSpec(n=21, lanes=5, variant=variant, key="int8"))

@@ -24,7 +24,9 @@ from tb.test_formal_stream import broken
 from tb.transactions import CheckFailed, case_of
 from tb.units import BENCHES
 
-TINY = KMeansLinearSpec(act_bits=2, weight_bits=2, k_max=16, n_max=8, lanes=2, lines=2, codes=4, outliers=2)
+TINY = KMeansLinearSpec(
+    act_bits=2, weight_bits=2, k_max=16, n_max=8, lanes=2, lines=2, codes=4, outliers=2, selector="systolic"
+)
 ODD = KMeansLinearSpec(
     act_bits=3,
     weight_bits=2,
@@ -170,6 +172,13 @@ def test_a_real_layer(matrix: str, share: float) -> None:
         ]
         ratios.append(sqnr(x[200:208] @ w.T, np.stack([spec.compute(job) for job in jobs])))
     assert ratios[0] > 10 and (share == 0 or ratios[1] > ratios[0] + 1)
+
+
+def test_the_selector_is_the_smallest_that_is_fast_enough() -> None:
+    """A tree in block RAM where the main path takes long; the fastest one where it is soon done."""
+    assert SMOLLM2.selector == "memory" and SMOLLM2.engine.span < SMOLLM2.main_interval
+    assert KMeansLinearSpec(n_max=8, lines=8, codes=64, lanes=64, outliers=64).selector == "comb"
+    assert KMeansLinearSpec(selector="radix").selector == "radix"
 
 
 @pytest.mark.parametrize(

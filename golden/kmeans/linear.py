@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,10 @@ from golden.kmeans.codebook import Codebook
 from golden.kmeans.lutgemm import CENTROID_BITS, REDUCERS, IndexGemm, LutGemmSpec, scaled
 from golden.kmeans.quantizer import BOUNDARY_BITS, SHIFT_BITS, QuantizerSpec, Token
 from golden.kmeans.timing import Work
-from golden.orizuru.engine import OrizuruSpec, Vector
+from golden.orizuru import area
+from golden.orizuru.engine import RANKED, OrizuruSpec, Vector
 from golden.ports import Beats, Field, StatusPort, StreamPort
-from golden.spec import SpecError, UnitSpec, param
+from golden.spec import AUTO, SpecError, UnitSpec, param
 
 Int = NDArray[np.int64]
 
@@ -91,18 +92,33 @@ class KMeansLinearSpec(UnitSpec):
     width: int = param(16, "counters, or buckets, per line and cycle in the weighted sum", low=1, high=256)
     reducer: str = param("direct", "how codes become a sum", choices=REDUCERS)
     outliers: int = param(8, "most outliers on each side", low=1, high=2048)
-    selector: str = param("systolic", "variant of orizuru", choices=SELECTORS)
+    selector: str = param(
+        AUTO, "variant of orizuru; auto: the smallest that the main path does not wait for", choices=(*SELECTORS, AUTO)
+    )
     macs: int = param(1, "outliers' products per line and cycle", low=1, high=64)
     out: str = param("fp32", "results", choices=("fp32", "fp16"))
 
-    def _check(self) -> None:
+    def _derive(self) -> dict[str, Any]:
+        self._fit()
+        return {"selector": self._smallest()} if self.selector == AUTO else {}
+
+    def _smallest(self) -> str:
+        """Of the variants with results by rank whose last result comes while the main path is busy, and which keep up
+        with it; the fastest if there is none."""
+        engines = [self._engine(variant) for variant in SELECTORS if variant in RANKED]
+        busy = max(self.main_interval, self.side_interval)
+        enough = [e for e in engines if max(e.interval, e.span) <= busy]
+        return min(enough, key=area.luts).variant if enough else min(engines, key=lambda e: e.span).variant
+
+    def _fit(self) -> None:
+        """Rules between the units' sizes."""
         if self.codes % self.lanes:
             raise SpecError(f"codes must be a multiple of lanes = {self.lanes}, not {self.codes}")
         if self.k_max % self.codes:
             raise SpecError(f"k_max must be a multiple of codes = {self.codes}, not {self.k_max}")
         if self.outliers > self.k_max:
             raise SpecError(f"outliers must be at most k_max = {self.k_max}, not {self.outliers}")
-        _ = self.quantizer, self.engine, self.gemm
+        _ = self.quantizer, self.gemm
 
     @cached_property
     def quantizer(self) -> QuantizerSpec:
@@ -110,7 +126,10 @@ class KMeansLinearSpec(UnitSpec):
 
     @cached_property
     def engine(self) -> OrizuruSpec:
-        return OrizuruSpec(n=self.k_max, lanes=self.lanes, k_max=self.outliers, variant=self.selector)
+        return self._engine(self.selector)
+
+    def _engine(self, variant: str) -> OrizuruSpec:
+        return OrizuruSpec(n=self.k_max, lanes=self.lanes, k_max=self.outliers, variant=variant)
 
     @cached_property
     def gemm(self) -> LutGemmSpec:

@@ -33,6 +33,23 @@ def check(path: Path) -> None:
     import matplotlib.figure  # noqa: F401
 
 
+def curves(
+    path: Path, x: Sequence[float], lines: Mapping[str, Sequence[float]], title: str, across: str, up: str
+) -> None:
+    """Each line over ``x``, both logarithmic."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_RC):
+        figure = Figure(figsize=(9, 6), layout="constrained")
+        axes = figure.add_subplot(title=title, xlabel=across, ylabel=up, xscale="log", yscale="log")
+        axes.grid(alpha=0.3)
+        for (name, y), mark in zip(lines.items(), MARKERS, strict=False):
+            axes.plot(x, y, label=name, marker=mark, markersize=4)
+        axes.legend()
+        figure.savefig(path, metadata=_NAMELESS[path.suffix])
+
+
 def draw(
     path: Path, points: Sequence[Point], best: Sequence[Point], title: str, cost: str, quality: str, less: bool = True
 ) -> None:
