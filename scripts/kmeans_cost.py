@@ -1,19 +1,21 @@
 """What a GEMM on indices costs, beside MixPE and FP16: ``python -m scripts.kmeans_cost [--json FILE] [--plot FILE]``.
 
 A line of ``lutgemm`` for each reducer, with what belongs to it (units, bins, weighted sum; not the table, which all
-lines share), beside the elements of as many products per cycle: all figures are per product and cycle. Then the cost of
-one result, area times cycles, over the length of the sum: where one reducer becomes better than another. Clustering:
-what a lane takes. With ``--json`` every figure is kept as soon as it is there, and not measured again: after a change
-of the hardware the file must go.
+lines share), beside the elements of as many products per cycle: all figures are per product and cycle, areas the sum of
+every kind of block times its instances. Then the cost of one result, area times cycles, over the length of the sum:
+where one reducer becomes better than another. Clustering: what a lane takes. With ``--json`` every figure is kept as
+soon as it is there, and not measured again: after a change of the hardware the file must go.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from gen.export import export
+from gen.parts import parts
 from gen.registry import unit
 from gen.synth import Options
 from gen.toolchain import ToolError
@@ -56,25 +58,26 @@ def rows() -> dict[str, tuple[UnitSpec, str, int]]:
 
 def measurements() -> Iterator[Measurement]:
     """What is quick comes first."""
-    for target, wanted in (("lut6", ("LUT6", "FF")), ("asic", ("area", "delay", "energy"))):
+    for target, what, figure in (("lut6", "LUT6", "luts"), ("lut6", "FF", "ffs"), ("asic", "area", "area")):
         for name, (of, block, products) in rows().items():
-            shared = _Once(of, block, target, products)
-            for what in wanted:
-                if what != "energy" or name != "clustering":
-                    yield name, what, partial(shared, what)
+            yield name, what, partial(_parts, of, block, products, target, figure)
+    for name, (of, block, products) in rows().items():
+        if name != "clustering" and products <= CODES[0]:
+            yield name, "energy", partial(_energy, of, block)
 
 
-class _Once:
-    """One synthesis for all of its figures, when the first of them is asked for."""
+@cache
+def _all_parts(of: UnitSpec, block: str, target: str) -> Figures:
+    return dict(parts(export(of), target, block)[0].below)
 
-    def __init__(self, of: UnitSpec, block: str, target: str, products: int):
-        self._how = (of, block, target, Options(), 1 if target == "lut6" else products)
-        self._products = products
-        self._figures: Mapping[str, float] = {}
 
-    def __call__(self, what: str) -> float:
-        self._figures = self._figures or measured(*self._how)
-        return self._figures[what] / (self._products if what in ("LUT6", "FF") else 1)
+def _parts(of: UnitSpec, block: str, products: int, target: str, figure: str) -> float:
+    """Every kind of block inside, times its instances."""
+    return _all_parts(of, block, target)[figure] / products
+
+
+def _energy(of: UnitSpec, block: str) -> float:
+    return measured(of, block, "asic", Options())["energy"]
 
 
 def cost(found: Mapping[str, Figures], reducer: str, codes: int, length: int) -> float:
@@ -95,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
     except (SpecError, ToolError) as e:
         print(e, file=sys.stderr)
         return 2
-    columns = ("LUT6", "FF", "area", "delay", "energy")
+    columns = ("LUT6", "FF", "area", "energy")
     lines = [["", *columns]]
     lines += [[name, *(f"{f[c]:,.1f}" if c in f else "" for c in columns)] for name, f in found.items()]
     print(aligned(lines))
