@@ -32,6 +32,7 @@ def bench(spec: LutGemmSpec, seed: int) -> list[Case]:
         *cases_of(spec, "mixed", mixed, seed=seed),
         *cases_of(spec, "small", chain(spec, rng, [(1, 1)] * 8), seed=seed, level=160),
         case_of(spec, "sink-nearly-stuck", mixed[:3], seed=seed, stall={"o": 250}),
+        case_of(spec, "results-wait", chain(spec, rng, [(1, min(spec.n_max, 9 * spec.lines))] * 8), stall={"o": 250}),
         *(case_of(spec, f"{s}-late", mixed[:4], seed=seed, stall={s: 240}) for s in ("act", "w", "cfg", "lut")),
         case_of(spec, "too-long", [_long(spec, rng), *mixed[:2]], seed=seed, status={"sts_error": 1}),
     ]

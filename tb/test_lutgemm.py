@@ -153,7 +153,13 @@ FAULTS: dict[str, tuple[LutGemmSpec, Any, str, str, str]] = {
     "the table changes at once": (TINY, Sequencer, "elaborate", "(idle & self.table_full)", "self.table_full"),
     "a table before it is there": (TINY, Sequencer, "elaborate", "(idle & self.table_full)", "idle"),
     "lines beyond the last channel": (TINY, Sequencer, "elaborate", "left > line", "1"),
-    "sums are handed on over those in use": (TINY, Sequencer, "_back", "~busy | (self.reduce == spec.reduce - 1)", "1"),
+    "sums are handed on over those in use": (
+        TINY,
+        Sequencer,
+        "_back",
+        "~busy | (self.reduce == spec.reduce - 1)",
+        "~busy | 1",
+    ),
     "results without room": (TINY, Sequencer, "_back", "waiting & free & self.ready", "waiting & free"),
     "a row meets no weights": (TINY, Sequencer, "elaborate", "fetched & self.weights & self.go", "fetched & self.go"),
     "one group too few": (TINY, Sequencer, "elaborate", "left <= spec.lines", "left <= 2 * spec.lines"),
@@ -179,7 +185,7 @@ FAULTS: dict[str, tuple[LutGemmSpec, Any, str, str, str]] = {
         "Mux(lane.valid, choose(in_use, width, lane.index), 0)",
         "choose(in_use, width, lane.index)",
     ),
-    "a missing activation has a centroid": (BUCKET, Centroids, "elaborate", "lane.valid", "C(1)"),
+    "a missing activation has a centroid": (BUCKET, Centroids, "elaborate", "lane.valid", "lane.valid | 1"),
     "signs of FP16 entries are lost": (FP16, Table, "_entry", "Mux(entry[-1], -steps.o, steps.o)", "steps.o"),
     "scales a cycle late": (
         DIRECT,
