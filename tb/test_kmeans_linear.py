@@ -179,6 +179,7 @@ def test_a_real_layer(matrix: str, share: float) -> None:
         ({"k_max": 600}, "k_max must be a multiple of codes = 16, not 600"),
         ({"k_max": 64, "outliers": 65}, "outliers must be at most k_max = 64, not 65"),
         ({"codes": 48, "lanes": 3, "k_max": 576, "width": 12}, "width must be a power of two, not 12"),
+        ({"lines": 64, "macs": 10}, "macs must be at most 9 with 64 lines, not 10"),
         ({"lanes": 17, "codes": 17}, "k_max must be a multiple of codes = 17, not 576"),
     ],
 )

@@ -12,7 +12,7 @@ from golden import latency
 from golden.formats import FLOATS
 from golden.kmeans import token
 from golden.kmeans.codebook import Codebook
-from golden.kmeans.lutgemm import CENTROID_BITS, REDUCERS, IndexGemm, LutGemmSpec, scaled
+from golden.kmeans.lutgemm import CENTROID_BITS, MODULE_BITS, REDUCERS, IndexGemm, LutGemmSpec, scaled
 from golden.kmeans.quantizer import BOUNDARY_BITS, SHIFT_BITS, QuantizerSpec, Token
 from golden.kmeans.timing import Work
 from golden.orizuru.engine import OrizuruSpec, Vector
@@ -103,6 +103,9 @@ class KMeansLinearSpec(UnitSpec):
         if self.outliers > self.k_max:
             raise SpecError(f"outliers must be at most k_max = {self.k_max}, not {self.outliers}")
         _ = self.quantizer, self.engine, self.gemm
+        most = MODULE_BITS // (2 * self.lines * self.side_width)  # sums of outliers, to be added to and to be read out
+        if self.macs > most:
+            raise SpecError(f"macs must be at most {most} with {self.lines} lines, not {self.macs}")
 
     @cached_property
     def quantizer(self) -> QuantizerSpec:
