@@ -73,7 +73,8 @@ class LutGemmSpec(UnitSpec):
                 channels, and whether a table comes. ``lut``: the table, ``T[a, w]`` in rising order of ``a, w``; of
                 ``bucket`` the centroids, those of activations first. A table loads while the one before is in use.
                 ``o``: ``lines`` results per beat, tlast on the token's last; lanes beyond the last channel are 0.
-                With ``out=fp32`` also ``scl``: ``lines`` scales per beat of ``o``; ``exp``: the exponent of each token.
+                With ``out=fp32`` also ``scl``: ``lines`` scales per beat of ``o``; ``exp``: the exponent of each token,
+                -24 to 11.
     Latency     ``latency`` cycles from the beat of ``w`` that ends a group to its results.
     Throughput  ``ceil(N / lines) * max(ceil(K / codes), reduce)`` cycles per token, ``reduce = ceil(bins / width)``,
                 while no stream stalls; the next token loads meanwhile. A new table waits until the one before is no
