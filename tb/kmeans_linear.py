@@ -112,7 +112,8 @@ def _wrong_counts(spec: KMeansLinearSpec, rng: np.random.Generator, seed: int) -
     """No outputs, which count as one; more than ``n_max`` or ``outliers``, if their fields have room for that."""
     for n, counts in ((0, 1), ((1 << spec.gemm.n_width) - 1, spec.n_max)):
         if n != counts:
-            jobs = [random_job(spec, rng, 1, counts, 1), *chain(spec, rng, [(1, 1)] * 2)]
+            job = random_job(spec, rng, min(spec.k_max, 2 * spec.codes), counts, spec.engine.k_max)
+            jobs = [replace(job, present=None), *chain(spec, rng, [(1, 1)] * 2)]
             yield altered(case_of(spec, f"n-{n}", jobs, seed=seed, status={"sts_error": 4}), "cfg", n=n)
     k = (1 << spec.engine.k_width) - 1
     if k > spec.engine.k_max:

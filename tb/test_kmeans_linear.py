@@ -236,6 +236,8 @@ FAULTS: dict[str, tuple[KMeansLinearSpec, Any, str, str, str]] = {
         "self.exponent.valid & self.full & go",
         "self.exponent.valid & go",
     ),
+    "no outputs do not count as one": (TINY, KMeansLinear, "_outputs", "Mux(n.any(), n, 1)", "n"),
+    "the engine's other status": (TINY, KMeansLinear, "elaborate", "engine.sts_error[1]", "engine.sts_error[0]"),
     "n is not limited": (TINY, KMeansLinear, "_outputs", "n > self.spec.n_max", "0"),
 }
 
