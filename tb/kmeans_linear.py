@@ -1,6 +1,6 @@
 """The bench of unit ``kmeans_linear``: transactions made from the specification and a seed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from golden.kmeans.codebook import HIGH, LOW, Codebook
 from golden.kmeans.linear import KMeansLinearSpec, LinearToken
 from golden.quantize import float_codes
 from tb.kmeans_quantizer import random_book, random_codes
-from tb.transactions import Case, case_of, cases_of
+from tb.transactions import Case, altered, case_of, cases_of
 
 
 def bench(spec: KMeansLinearSpec, seed: int) -> list[Case]:
@@ -30,6 +30,9 @@ def bench(spec: KMeansLinearSpec, seed: int) -> list[Case]:
         *cases_of(spec, "small", chain(spec, rng, [(1, 1)] * 8), seed=seed, level=160),
         *(case_of(spec, f"{p.name}-late", mixed[:4], seed=seed, stall={p.name: 240}) for p in spec.ports),
         case_of(spec, "not-finite", [_strange(spec, rng), *mixed[:2]], seed=seed, status={"sts_error": 2}),
+        case_of(spec, "too-long", [_long(spec, rng), *mixed[:2]], seed=seed, status={"sts_error": 1}),
+        case_of(spec, "extremes", list(_extremes(spec)), seed=seed, status={"sts_error": 2}),
+        *_wrong_counts(spec, rng, seed),
     ]
     span = spec.cycles(mixed[0])
     for at in (0, 1, 2, span // 4, span // 2, 3 * span // 4, span - 3, span + 5):
@@ -86,9 +89,36 @@ def _widths(spec: KMeansLinearSpec) -> list[int]:
 
 
 def _strange(spec: KMeansLinearSpec, rng: np.random.Generator) -> LinearToken:
-    job = random_job(spec, rng, spec.k_max, 1, 0)
+    """One that is not finite, and an outlier for it."""
+    job = random_job(spec, rng, spec.k_max, 1, spec.engine.k_max)
     job.x[rng.integers(spec.k_max)] = rng.choice([0x7C00, 0xFC00, 0x7FFF, 0xFE00])
     return replace(job, present=None)
+
+
+def _long(spec: KMeansLinearSpec, rng: np.random.Generator) -> LinearToken:
+    return replace(random_job(spec, rng, spec.k_max + spec.lanes + 1, 1, spec.engine.k_max), present=None)
+
+
+def _extremes(spec: KMeansLinearSpec) -> Iterator[LinearToken]:
+    """The largest sums of both paths: one activation and one pair of centroids everywhere, at the largest exponent."""
+    k, n = spec.k_max, min(spec.n_max, spec.lines)
+    for x, act, weight in ((0x7FFF, LOW, LOW), (0x7FFF, LOW, HIGH), (0xFFFF, HIGH, LOW), (0xFBFF, LOW, LOW)):
+        acts, book = Codebook(np.full(1 << spec.act_bits, act)), Codebook(np.full(1 << spec.weight_bits, weight))
+        weights = np.zeros((n, k), np.int64)
+        yield LinearToken(np.full(k, x), acts, 0, weights, book, np.ones(n, np.float32), spec.engine.k_max)
+
+
+def _wrong_counts(spec: KMeansLinearSpec, rng: np.random.Generator, seed: int) -> Iterator[Case]:
+    """No outputs, which count as one; more than ``n_max`` or ``outliers``, if their fields have room for that."""
+    for n, counts in ((0, 1), ((1 << spec.gemm.n_width) - 1, spec.n_max)):
+        if n != counts:
+            job = random_job(spec, rng, min(spec.k_max, 2 * spec.codes), counts, spec.engine.k_max)
+            jobs = [replace(job, present=None), *chain(spec, rng, [(1, 1)] * 2)]
+            yield altered(case_of(spec, f"n-{n}", jobs, seed=seed, status={"sts_error": 4}), "cfg", n=n)
+    k = (1 << spec.engine.k_width) - 1
+    if k > spec.engine.k_max:
+        jobs = [random_job(spec, rng, spec.k_max, 1, k), *chain(spec, rng, [(1, 1)] * 2)]
+        yield case_of(spec, f"k-{k}", jobs, seed=seed, status={"sts_error": 8})
 
 
 def real(spec: KMeansLinearSpec) -> tuple[LinearToken, int]:

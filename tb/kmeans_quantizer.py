@@ -22,6 +22,7 @@ def bench(spec: QuantizerSpec, seed: int) -> list[Case]:
     cases = [
         case_of(spec, "lengths", [job for n in _lengths(spec) for job in [some_token(spec, rng, n)] * 2], seed=seed),
         case_of(spec, "boundaries", [_on_boundaries(spec, rng) for _ in range(6)], seed=seed),
+        case_of(spec, "near-zero", [_near_zero(spec, rng) for _ in range(4)], seed=seed),
         case_of(spec, "shifts", list(_shifts(spec, rng)), seed=seed),
         case_of(spec, "equal-centroids", [_tied(spec, rng) for _ in range(4)], seed=seed),
         case_of(spec, "holes", [_holes(spec, rng) for _ in range(6)], seed=seed),
@@ -87,14 +88,30 @@ def _on_boundaries(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
     x = rng.choice(book.boundaries / 2, spec.k_max).astype(np.float16)
     codes = x.view(np.uint16).astype(np.int64)
     codes = np.maximum((codes & 0x7FFF) + rng.integers(-1, 2, spec.k_max), 0) | codes & 0x8000
+    return _scaled_by(0, codes, book)
+
+
+def _near_zero(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
+    """Powers of two and their neighbours, of a boundary and far below it, with the smallest boundaries that differ."""
+    codes = (rng.integers(1, 20, spec.k_max) << 10) + rng.integers(-1, 2, spec.k_max)
+    middle = 1 << (spec.bits - 1)
+    return _scaled_by(0, codes | rng.integers(0, 2, spec.k_max) << 15, Codebook(np.arange(-middle, middle)))
+
+
+def _scaled_by(e: int, codes: Int, book: Codebook) -> Token:
+    """With the shift for that exponent, if there is one."""
     total = int(np.abs(token.steps(codes)).sum())
-    return Token(codes, book, int(np.clip(total.bit_length() - 1 + token.GRID, 0, 31)))  # so that e = 0
+    return Token(codes, book, int(np.clip(total.bit_length() - 1 + token.GRID - e, 0, 31)))
 
 
 def _shifts(spec: QuantizerSpec, rng: np.random.Generator) -> Iterator[Token]:
     """Exponents at both ends: the smallest and the largest numbers with the largest and the smallest shift."""
     for codes, shift in ((1, 31), (1, 0), (0x7BFF, 0), (0xFBFF, 31), (0, 5), (0x8000, 0), (0x3C00, 12), (0x03FF, 3)):
         yield Token(np.full(spec.k_max, codes), random_book(spec, rng), shift)
+    low, high = token.EXPONENTS
+    for codes, end in ((1, low), (0x7BFF, high)):
+        for e in (end - 1, end, end + 1):
+            yield _scaled_by(e, np.full(spec.k_max, codes), random_book(spec, rng))
 
 
 def _tied(spec: QuantizerSpec, rng: np.random.Generator) -> Token:

@@ -1,6 +1,6 @@
 """The bench of unit ``lutgemm``: transactions made from the specification and a seed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from golden import fixture, q4_1
 from golden.kmeans import token
 from golden.kmeans.codebook import HIGH, LOW
 from golden.kmeans.lutgemm import IndexGemm, LutGemmSpec
-from tb.transactions import Case, case_of, cases_of
+from tb.transactions import Case, altered, case_of, cases_of
 
 Int = NDArray[np.int64]
 
@@ -35,6 +35,7 @@ def bench(spec: LutGemmSpec, seed: int) -> list[Case]:
         case_of(spec, "results-wait", chain(spec, rng, [(1, min(spec.n_max, 9 * spec.lines))] * 8), stall={"o": 250}),
         *(case_of(spec, f"{s}-late", mixed[:4], seed=seed, stall={s: 240}) for s in ("act", "w", "cfg", "lut")),
         case_of(spec, "too-long", [_long(spec, rng), *mixed[:2]], seed=seed, status={"sts_error": 1}),
+        *_wrong_n(spec, rng, seed),
     ]
     if spec.out == "fp32":
         cases += [case_of(spec, f"{s}-late", mixed[:4], seed=seed, stall={s: 240}) for s in ("scl", "exp")]
@@ -132,6 +133,14 @@ def extreme(spec: LutGemmSpec, rng: np.random.Generator, at: int) -> IndexGemm:
 
 def _long(spec: LutGemmSpec, rng: np.random.Generator) -> IndexGemm:
     return random_job(spec, rng, (spec.rows + 1) * spec.codes, min(spec.n_max, spec.lines + 1))
+
+
+def _wrong_n(spec: LutGemmSpec, rng: np.random.Generator, seed: int) -> Iterator[Case]:
+    """No output channels, which count as one, and more than ``n_max``, if n has room for them."""
+    for n, counts in ((0, 1), ((1 << spec.n_width) - 1, spec.n_max)):
+        if n != counts:
+            jobs = [random_job(spec, rng, 1, counts), *chain(spec, rng, [(1, 1)] * 2)]
+            yield altered(case_of(spec, f"n-{n}", jobs, seed=seed, status={"sts_error": 2}), "cfg", n=n)
 
 
 def real(spec: LutGemmSpec) -> tuple[IndexGemm, int]:

@@ -188,6 +188,7 @@ def test_the_selector_is_the_smallest_that_is_fast_enough() -> None:
         ({"k_max": 600}, "k_max must be a multiple of codes = 16, not 600"),
         ({"k_max": 64, "outliers": 65}, "outliers must be at most k_max = 64, not 65"),
         ({"codes": 48, "lanes": 3, "k_max": 576, "width": 12}, "width must be a power of two, not 12"),
+        ({"lines": 64, "macs": 10}, "macs must be at most 9 with 64 lines, not 10"),
         ({"lanes": 17, "codes": 17}, "k_max must be a multiple of codes = 17, not 576"),
     ],
 )
@@ -244,6 +245,8 @@ FAULTS: dict[str, tuple[KMeansLinearSpec, Any, str, str, str]] = {
         "self.exponent.valid & self.full & go",
         "self.exponent.valid & go",
     ),
+    "no outputs do not count as one": (TINY, KMeansLinear, "_outputs", "Mux(n.any(), n, 1)", "n"),
+    "the engine's other status": (TINY, KMeansLinear, "elaborate", "engine.sts_error[1]", "engine.sts_error[0]"),
     "n is not limited": (TINY, KMeansLinear, "_outputs", "n > self.spec.n_max", "0"),
 }
 

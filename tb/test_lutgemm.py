@@ -120,6 +120,10 @@ def test_counts_times_products_are_the_sum() -> None:
         ({"codes": 17}, "codes must be at most 16 or a multiple of it, not 17"),
         ({"width": 24}, "width must be a power of two, not 24"),
         ({"lines": 17, "codes": 512}, "lines must be at most 16 with 512 codes, not 17"),
+        (
+            {"reducer": "direct", "codes": 256},
+            "codes must be at most 240 for reducer direct with 260 bits a code, not 256",
+        ),
         ({"reducer": "bucket", "table": "fp16"}, "table must be int16 for reducer bucket, not 'fp16'"),
     ],
 )

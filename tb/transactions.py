@@ -16,7 +16,7 @@ Rules of play
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -178,6 +178,16 @@ def cases_of(spec: UnitSpec, name: str, jobs: Sequence[Any], seed: int = 0, leve
             }[idle, back]
             cases.append(case_of(spec, f"{name}-{suffix}", jobs, seed=seed, stall=stall))
     return cases
+
+
+def altered(case: Case, stream: str, **fields: int) -> Case:
+    """The same case, but for other values in the first beat of an input: what no job asks for."""
+    (port,) = (p for p in case.ports if p.name == stream)
+    beats = case.inputs[stream]
+    values = port.unpack(beats)
+    for name, value in fields.items():
+        values[name][0] = value
+    return replace(case, inputs={**case.inputs, stream: port.pack(last=beats.last, **values)})
 
 
 def check(case: Case, played: Played) -> None:

@@ -12,7 +12,7 @@ from golden import latency
 from golden.formats import FLOATS
 from golden.kmeans import token
 from golden.kmeans.codebook import Codebook
-from golden.kmeans.lutgemm import CENTROID_BITS, REDUCERS, IndexGemm, LutGemmSpec, scaled
+from golden.kmeans.lutgemm import CENTROID_BITS, MODULE_BITS, REDUCERS, IndexGemm, LutGemmSpec, scaled
 from golden.kmeans.quantizer import BOUNDARY_BITS, SHIFT_BITS, QuantizerSpec, Token
 from golden.kmeans.timing import Work
 from golden.orizuru import area
@@ -72,7 +72,8 @@ class KMeansLinearSpec(UnitSpec):
                 per beat. ``o``: ``lines`` results per beat, tlast on the token's last; lanes beyond the last are 0.
     Latency     ``latency`` is that of a token of one beat, one group and no outliers: from its beat to its results.
     Throughput  ``interval`` cycles per token, of full size: main path, outliers and loading run side by side, on three
-                tokens. ``cycles`` of one token is exact; of several it is an upper estimate.
+                tokens. A token that brings a table waits until the main path is empty, which is not in ``interval``.
+                ``cycles`` of one token is exact; of several it is an upper estimate.
     Ranges      no sum overflows. ``sts_error``: bits 0 and 1 as of ``kmeans_quantizer``, 2: n was 0 or above ``n_max``,
                 3: k was above ``outliers``.
     Source      OASIS, once KLLM (arXiv 2507.23035): look-ahead, the main path does not wait for the outliers; error
@@ -119,6 +120,9 @@ class KMeansLinearSpec(UnitSpec):
         if self.outliers > self.k_max:
             raise SpecError(f"outliers must be at most k_max = {self.k_max}, not {self.outliers}")
         _ = self.quantizer, self.gemm
+        most = MODULE_BITS // (2 * self.lines * self.side_width)  # sums of outliers, to be added to and to be read out
+        if self.macs > most:
+            raise SpecError(f"macs must be at most {most} with {self.lines} lines, not {self.macs}")
 
     @cached_property
     def quantizer(self) -> QuantizerSpec:
@@ -200,7 +204,7 @@ class KMeansLinearSpec(UnitSpec):
 
     @property
     def interval(self) -> int:
-        """Cycles from token to token, of full size, while no stream stalls."""
+        """Cycles from token to token, of full size, with one table, while no stream stalls."""
         return max(self.main_interval, self.side_interval, self.engine.interval, self.quantizer.rows)
 
     @property

@@ -25,6 +25,9 @@ UNIT = 16
 MULTIPLY = 1
 """Cycles of the products of a weighted sum."""
 
+MODULE_BITS = 65_000
+"""Most bits of data in or out of a block: Amaranth builds no module with more than 65,535 port bits."""
+
 
 @dataclass(frozen=True, eq=False)
 class IndexGemm:
@@ -70,7 +73,8 @@ class LutGemmSpec(UnitSpec):
                 channels, and whether a table comes. ``lut``: the table, ``T[a, w]`` in rising order of ``a, w``; of
                 ``bucket`` the centroids, those of activations first. A table loads while the one before is in use.
                 ``o``: ``lines`` results per beat, tlast on the token's last; lanes beyond the last channel are 0.
-                With ``out=fp32`` also ``scl``: ``lines`` scales per beat of ``o``; ``exp``: the exponent of each token.
+                With ``out=fp32`` also ``scl``: ``lines`` scales per beat of ``o``; ``exp``: the exponent of each token,
+                -24 to 11.
     Latency     ``latency`` cycles from the beat of ``w`` that ends a group to its results.
     Throughput  ``ceil(N / lines) * max(ceil(K / codes), reduce)`` cycles per token, ``reduce = ceil(bins / width)``,
                 while no stream stalls; the next token loads meanwhile. A new table waits until the one before is no
@@ -105,6 +109,12 @@ class LutGemmSpec(UnitSpec):
             raise SpecError(f"lines must be at most {most} with {self.codes} codes, not {self.lines}")
         if self.reducer == "bucket" and self.table == "fp16":
             raise SpecError("table must be int16 for reducer bucket, not 'fp16'")
+        per_code = self.operand_bits + self.weight_bits
+        most = (MODULE_BITS - self.per_cycle * self.factor_bits) // per_code // UNIT * UNIT
+        if self.codes > most:
+            raise SpecError(
+                f"codes must be at most {most} for reducer {self.reducer} with {per_code} bits a code, not {self.codes}"
+            )
 
     @property
     def rows(self) -> int:
@@ -139,6 +149,12 @@ class LutGemmSpec(UnitSpec):
     def entry_bits(self) -> int:
         """Of an entry as an integer."""
         return token.X_BITS if self.table == "fp16" else 16
+
+    @property
+    def operand_bits(self) -> int:
+        """Of what a line gets for an activation's index: the index and its valid bit, its centroid, its products."""
+        products = self.entry_bits << self.weight_bits
+        return {"histogram": self.act_bits + 1, "bucket": CENTROID_BITS, "direct": products}[self.reducer]
 
     @property
     def factor_bits(self) -> int:

@@ -21,7 +21,7 @@ from golden.kmeans.lutgemm import CENTROID_BITS, MULTIPLY, UNIT, LutGemmSpec
 from hdl.arith.bits import choose, count_ones, index_bits, named
 from hdl.arith.delay import delay
 from hdl.arith.tree import sum_tree
-from hdl.kmeans.table import code_bits, concat, operand_bits
+from hdl.kmeans.table import code_bits, concat
 from hdl.shared import Shared
 
 
@@ -54,7 +54,7 @@ class Unit(wiring.Component):
 
     def _is_weight(self, m: Module, codes: list[Value]) -> list[list[Value]]:
         """For each weight index, which codes have it."""
-        bits = operand_bits(self.spec)
+        bits = self.spec.operand_bits
         return [
             [named(m, code[bits:] == w, f"is_weight_{w}_{p}") for p, code in enumerate(codes)]
             for w in range(1 << self.spec.weight_bits)
@@ -223,7 +223,7 @@ class Line(wiring.Component):
         super().__init__(
             {
                 "go": In(1),
-                "operands": In(spec.codes * operand_bits(spec)),
+                "operands": In(spec.codes * spec.operand_bits),
                 "weights": In(spec.codes * spec.weight_bits),
                 "add": In(1),
                 "hand_on": In(1),
@@ -240,7 +240,7 @@ class Line(wiring.Component):
         codes = Cat(
             concat(
                 spec,
-                self.operands.word_select(p, operand_bits(spec)),
+                self.operands.word_select(p, spec.operand_bits),
                 self.weights.word_select(p, spec.weight_bits),
             )
             for p in range(spec.codes)

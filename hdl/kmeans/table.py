@@ -22,15 +22,6 @@ from hdl.shared import Shared
 from hdl.stream.signature import payload_layout
 
 
-def operand_bits(spec: LutGemmSpec) -> int:
-    """Of what a line gets for an activation's index: the index and its valid bit, its centroid, its row of products."""
-    return {
-        "histogram": spec.act_bits + 1,
-        "bucket": CENTROID_BITS,
-        "direct": spec.entry_bits << spec.weight_bits,
-    }[spec.reducer]
-
-
 class Table(wiring.Component):
     """What the tables of all reducers share: their ports, and that one loads while the one before is in use."""
 
@@ -42,7 +33,7 @@ class Table(wiring.Component):
                 "full": Out(1),
                 "swap": In(1),
                 "index": In(payload_layout(spec.port("act"))["data"].shape),
-                "operands": Out(spec.codes * operand_bits(spec)),
+                "operands": Out(spec.codes * spec.operand_bits),
                 "row": In(index_bits(spec.reduce)),
                 "factors": Out(spec.per_cycle * spec.factor_bits),
             }
@@ -129,7 +120,7 @@ class ProductRows(Table):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        width = operand_bits(self.spec)
+        width = self.spec.operand_bits
         in_use = self._registers(m, width)
         for i, lane in enumerate(self.index):
             row = Mux(lane.valid, choose(in_use, width, lane.index), 0)
@@ -148,4 +139,4 @@ def concat(spec: LutGemmSpec, operand: Value, weight: Value) -> Value:
 
 
 def code_bits(spec: LutGemmSpec) -> int:
-    return spec.entry_bits if spec.reducer == "direct" else operand_bits(spec) + spec.weight_bits
+    return spec.entry_bits if spec.reducer == "direct" else spec.operand_bits + spec.weight_bits
