@@ -155,7 +155,8 @@ class Bin(wiring.Component):
             parts = [part.as_signed() for part in parts]
         part = sum_tree(m, parts, "part", self.go)
         shape = spec.bin_width if spec.reducer == "histogram" else signed(spec.bin_width)
-        so_far, total = Signal(shape), Signal(shape)
+        so_far = Signal(shape)
+        total = Signal(shape)
         held = Signal(spec.bin_width, reset_less=True)
         m.d.comb += [total.eq(so_far + Mux(self.add, part, 0)), self.held.eq(held)]
         with m.If(self.hand_on):

@@ -7,9 +7,10 @@ import sys
 
 from golden.spec import SpecError
 from tb import formal
-from tb.formal import cores, kmeans_function, orizuru, selectors, stream
+from tb.formal import cores, kmeans, kmeans_function, orizuru, selectors, stream
 
-CLAIMS = (*stream.CLAIMS, *cores.CLAIMS, *orizuru.CLAIMS, *selectors.CLAIMS, *kmeans_function.CLAIMS)
+MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function)
+CLAIMS = tuple(claim for module in MODULES for claim in module.CLAIMS)
 
 
 def select(subjects: list[str]) -> list[formal.Claim]:
