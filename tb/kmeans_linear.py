@@ -9,7 +9,7 @@ from golden import fixture, q4_1
 from golden.kmeans.codebook import HIGH, LOW, Codebook
 from golden.kmeans.linear import KMeansLinearSpec, LinearToken
 from golden.quantize import float_codes
-from tb.kmeans_quantizer import random_book, random_codes
+from tb.kmeans_quantizer import on_boundaries, random_book, random_codes
 from tb.transactions import Case, altered, case_of, cases_of
 
 
@@ -23,6 +23,7 @@ def bench(spec: KMeansLinearSpec, seed: int) -> list[Case]:
     alone += [(k, n, o) for k in _lengths(spec)[-1:] for n in _widths(spec) for o in (0, 1, most)]
     cases = [
         *(case_of(spec, f"alone-{k}-{n}-{o}", [random_job(spec, rng, k, n, o)], seed=seed) for k, n, o in alone),
+        case_of(spec, "boundaries", [_on_boundaries(spec, rng) for _ in range(6)], seed=seed),
         case_of(spec, "short", chain(spec, rng, [(1, _width(spec, rng)) for _ in range(6)]), seed=seed),
         case_of(spec, "none", [replace(job, k=0) for job in chain(spec, rng, [(spec.k_max, 1)] * 4)], seed=seed),
         case_of(spec, "some", [replace(job, k=i % 2 * most) for i, job in enumerate(mixed)], seed=seed),
@@ -67,6 +68,13 @@ def random_job(spec: KMeansLinearSpec, rng: np.random.Generator, k: int, n: int,
         k=outliers,
         present=rng.random(k) < 0.7 if rng.random() < 0.3 else None,
     )
+
+
+def _on_boundaries(spec: KMeansLinearSpec, rng: np.random.Generator) -> LinearToken:
+    """As many outliers as there may be, on boundaries or next to them."""
+    token = on_boundaries(spec.quantizer, rng)
+    job = random_job(spec, rng, spec.k_max, 1, spec.engine.k_max)
+    return replace(job, x=token.x, acts=token.book, shift=token.shift, present=None)
 
 
 def _length(spec: KMeansLinearSpec, rng: np.random.Generator) -> int:

@@ -21,7 +21,7 @@ def bench(spec: QuantizerSpec, seed: int) -> list[Case]:
     mixed = [random_token(spec, rng) for _ in range(8)]
     cases = [
         case_of(spec, "lengths", [job for n in _lengths(spec) for job in [some_token(spec, rng, n)] * 2], seed=seed),
-        case_of(spec, "boundaries", [_on_boundaries(spec, rng) for _ in range(6)], seed=seed),
+        case_of(spec, "boundaries", [on_boundaries(spec, rng) for _ in range(6)], seed=seed),
         case_of(spec, "near-zero", [_near_zero(spec, rng) for _ in range(4)], seed=seed),
         case_of(spec, "shifts", list(_shifts(spec, rng)), seed=seed),
         case_of(spec, "equal-centroids", [_tied(spec, rng) for _ in range(4)], seed=seed),
@@ -82,7 +82,7 @@ def _lengths(spec: QuantizerSpec) -> list[int]:
     return list(range(spec.k_max + 1)) if spec.k_max <= 16 else sorted(n for n in near if n <= spec.k_max)
 
 
-def _on_boundaries(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
+def on_boundaries(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
     """Activations on boundaries, and next to them on both sides, for the exponent that the token gets."""
     book = random_book(spec, rng)
     x = rng.choice(book.boundaries / 2, spec.k_max).astype(np.float16)
