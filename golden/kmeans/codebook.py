@@ -15,7 +15,7 @@ LOW, HIGH = -128, 127
 
 @dataclass(frozen=True, eq=False)
 class Codebook:
-    """``2**bits`` centroids, INT8, ascending; equal ones are allowed, the upper one is then used.
+    """``2**bits`` centroids, INT8, ascending; equal ones are allowed.
 
     ``SpecError`` where there are not 2 to 256 of them, a power of two, or one is out of range or order.
     """

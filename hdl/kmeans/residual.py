@@ -58,7 +58,7 @@ class Residuals(wiring.Component):
         m.submodules.align = align = Shared(Align)
         m.d.comb += [align.x.eq(self.i.payload.x), align.above.eq(self.above)]
         x, value, marks = self._stage(
-            m, goes[0], {"x": self.i.payload.x, "value": align.o, "marks": self.i.payload.marks}
+            m, goes[0], {"x_now": self.i.payload.x, "value": align.o, "marks": self.i.payload.marks}
         )
         now = {"x_then": x, "centroid": self._centroid(value), "marks_then": marks}
         x, centroid, marks = self._stage(m, goes[1], now)
