@@ -235,8 +235,8 @@ FAULTS: dict[str, tuple[KMeansLinearSpec, Any, str, str, str]] = {
         TINY,
         Merge,
         "elaborate",
-        "wide, self.exponent.payload",
-        "wide, self.exponent.payload & 1",
+        "self.exponent.payload, f",
+        "self.exponent.payload & 1, f",
     ),
     "results before the outliers": (
         TINY,

@@ -88,8 +88,7 @@ def normalize(m: Module, value: Value, name: str, fill: Value | int = 0) -> tupl
 
 
 def shift_left(m: Module, value: Value, amount: Value, name: str) -> Value:
-    """``value << amount`` in the value's width, as bits."""
-    value = value.as_unsigned()
+    """``value << amount`` in the value's width; ``value`` is unsigned."""
     for i, bit in enumerate(amount):
         step = min(1 << i, len(value))
         value = named(m, Mux(bit, Cat(C(0, step), value)[: len(value)], value), f"{name}_{i}")

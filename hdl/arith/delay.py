@@ -14,7 +14,11 @@ def delay(m: Module, value: Value, cycles: int, name: str, init: int | None = No
         return value
     everywhere = sum((init or 0) << (i * len(value)) for i in range(cycles))
     line = Signal(cycles * len(value), name=name, init=everywhere, reset_less=init is None)
-    with m.If(1 if go is None else go):
-        m.d.sync += line.eq(Cat(value, line)[: len(line)])
+    shift = line.eq(Cat(value, line)[: len(line)])
+    if go is None:
+        m.d.sync += shift
+    else:
+        with m.If(go):
+            m.d.sync += shift
     oldest = line[-len(value) :]
     return oldest.as_signed() if value.shape().signed else oldest

@@ -69,7 +69,7 @@ class Merge(wiring.Component):
         for lane in range(spec.lines):
             wide = Signal(signed(width), name=f"wide_{lane}")
             m.d.comb += wide.eq(self.i.payload.data[lane])
-            scaled.append(shift_left(m, wide, self.exponent.payload, f"scaled_{lane}"))
+            scaled.append(shift_left(m, wide.as_unsigned(), self.exponent.payload, f"scaled_{lane}"))
         main, none, now, ended = self._registers(m, go, main=Cat(scaled), none=self.none, now=part, ended=last)
         # cycle 2
         side = choose(self.side, spec.lines * spec.side_width, now)

@@ -88,4 +88,6 @@ class Residuals(wiring.Component):
         exact = Mux(x[-1], -magnitude.o, magnitude.o)
         wide = Signal(signed(token.RESIDUAL_BITS))
         m.d.comb += wide.eq(centroid)
-        return (exact - shift_left(m, wide, self.above, "scaled").as_signed())[: token.RESIDUAL_BITS].as_signed()
+        return (exact - shift_left(m, wide.as_unsigned(), self.above, "scaled").as_signed())[
+            : token.RESIDUAL_BITS
+        ].as_signed()
