@@ -55,7 +55,7 @@ def test_latency(spec: QuantizerSpec) -> None:
     job = Token(np.full(spec.k_max, 0x3C00), Codebook(np.arange(1 << spec.bits)), 3)
     played = compile(spec).play(case_of(spec, "one", [job]))
     assert played.first_out is not None and played.last_in is not None
-    exponent_first = spec.latency - spec.path + 1  # e leaves when reading begins
+    exponent_first = spec.latency - spec.path  # e leaves when reading begins
     assert played.first_out - played.last_in == exponent_first
     assert played.last_out is not None
     assert played.last_out - played.last_in == spec.latency + spec.rows - 1
