@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import fixture, q4_1
-from golden.kmeans.codebook import Codebook
 from golden.kmeans.function import Group, KMeansFunctionSpec, Table, Vector
+from golden.kmeans.layer import Calibration, calibrate
 from golden.kmeans.tables import FUNCTIONS, Entries, cell_errors, exact_values, moments, values
-from tb.kmeans_function import codebook_of, tokens_of
 
 Real = NDArray[np.float64]
 
@@ -47,16 +46,15 @@ def errors(function: str, bits: int, entries: str) -> tuple[float, ...]:
     """Largest rounding of an entry, largest bound of a cell, largest error that came; SQNR of the function's values and
     of its argument. Of exp the argument is less the largest centroid."""
     x = gate()
-    book = codebook_of(x, bits)
-    parts = list(_tokens(function, x, book, entries))
+    parts = list(_tokens(function, x, calibrate(x, bits), entries))
     rounding, bound, largest = (max(part[i] for part in parts) for i in range(3))
     noise, power, noise_in, power_in = np.sum([part[3:] for part in parts], axis=0)
     return float(rounding), float(bound), float(largest), _db(power / noise), _db(power_in / noise_in)
 
 
-def _tokens(function: str, x: NDArray[np.float32], book: Codebook, entries: str) -> Iterator[tuple[float, ...]]:
-    f, made = FUNCTIONS[function], dict[int, Entries]()
-    for row, index, e in zip(x.astype(np.float64), *tokens_of(x, book), strict=True):
+def _tokens(function: str, x: NDArray[np.float32], learned: Calibration, entries: str) -> Iterator[tuple[float, ...]]:
+    f, book, made = FUNCTIONS[function], learned.book, dict[int, Entries]()
+    for row, index, e in zip(x.astype(np.float64), *learned.indices(x), strict=True):
         table = made.setdefault(int(e), values(function, book, int(e), entries))
         bound = cell_errors(function, book, int(e), table.numbers, row.min(), row.max())
         centroids = np.ldexp(book.centroids.astype(np.float64), e)
@@ -73,10 +71,10 @@ def _tokens(function: str, x: NDArray[np.float32], book: Codebook, entries: str)
 def rms(bits: int) -> Real:
     """Of every token, by the unit's model: ``2**e * sqrt(second / count)``, over that of the activations."""
     x = fixture.load().x
-    book = codebook_of(x, bits)
+    learned = calibrate(x, bits)
     spec = KMeansFunctionSpec(bits=bits)
-    table = Table(np.zeros(spec.entries, np.int64), *moments(book))
-    index, e = tokens_of(x, book)
+    table = Table(np.zeros(spec.entries, np.int64), *moments(learned.book))
+    index, e = learned.indices(x)
     stats = spec.compute(Group(table, tuple(map(Vector, index)))).stats
     got = np.ldexp(np.sqrt(stats[:, 2] / stats[:, 0]), e)
     return got / np.sqrt(np.square(x.astype(np.float64)).mean(axis=1))

@@ -1,7 +1,7 @@
 """A real layer through ``kmeans_linear``: learned, compared bit for bit, timed with outliers and without."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,48 +13,31 @@ from golden.kmeans.layer import calibrate, fp16_codes, outliers_per_side, quanti
 from golden.kmeans.linear import KMeansLinearSpec, LinearToken
 from golden.mixpe.layer import sqnr
 from golden.spec import SpecError
-from scripts.layers import LinearLayer
+from scripts.layers import LinearLayer, Report, Say, Settings
 
 
-@dataclass(frozen=True)
-class KMeansReport:
-    """What a run measured. ``busy``: cycles in which the main path takes a step, of all; ``outliers``: of each side."""
+@dataclass(frozen=True, kw_only=True)
+class KMeansReport(Report):
+    """``outliers``: of each side; ``cycles_per_token``: in the steady state."""
 
-    layer: str
-    shape: tuple[int, int, int]
-    configuration: dict[str, object]
     outliers: int
-    outputs: int
-    mismatches: int
-    sqnr_db: float
-    cycles: int
     cycles_without_outliers: int
     cycles_per_token: int
-    busy: float
-    macs_per_cycle: float
-    build_seconds: float
-    simulation_seconds: float
-    cycles_per_second: float
 
-    def text(self) -> str:
+    def engine(self) -> str:
         c = self.configuration
-        m, k, n = self.shape
-        engine = f"{c['lines']} lines of {c['codes']} codes, {c['reducer']}, orizuru {c['selector']}"
-        return "\n".join(
-            [
-                f"{self.layer}: [{m} x {k}] x [{k} x {n}], W{c['weight_bits']}A{c['act_bits']} indices, {engine}",
-                f"outliers             {self.outliers} largest and {self.outliers} smallest of each token",
-                f"outputs compared     {self.outputs:,}",
-                f"mismatches           {self.mismatches:,}",
-                f"SQNR                 {self.sqnr_db:.1f} dB against float32 of the stored weights",
-                f"cycles               {self.cycles:,}, {self.cycles_without_outliers:,} without outliers",
-                f"cycles per token     {self.cycles_per_token:,} in the steady state",
-                f"busy                 {self.busy:.2%} of the cycles take a step of the main path",
-                f"MACs per cycle       {self.macs_per_cycle:.1f} of {c['lines'] * c['codes']}",  # type: ignore[operator]
-                f"simulated            {self.cycles_per_second:,.0f} cycles/s",
-                f"time                 {self.build_seconds:.1f} s build, {self.simulation_seconds:.1f} s simulation",
-            ]
-        )
+        lines = f"{c['lines']} lines of {c['codes']} codes, {c['reducer']}, orizuru {c['selector']}"
+        return f"W{c['weight_bits']}A{c['act_bits']} indices, {lines}"
+
+    def details(self) -> list[str]:
+        most = self.configuration["lines"] * self.configuration["codes"]
+        return [
+            f"outliers             {self.outliers} largest and {self.outliers} smallest of each token",
+            f"cycles               {self.cycles:,}, {self.cycles_without_outliers:,} without outliers",
+            f"cycles per token     {self.cycles_per_token:,} in the steady state",
+            f"busy                 {self.busy:.2%} of the cycles take a step of the main path",
+            f"MACs per cycle       {self.macs_per_cycle:.1f} of {most}",
+        ]
 
 
 def configure(layer: LinearLayer, share: float, settings: Mapping[str, Any]) -> KMeansLinearSpec:
@@ -72,7 +55,7 @@ def configure(layer: LinearLayer, share: float, settings: Mapping[str, Any]) -> 
     return spec
 
 
-def tokens(spec: KMeansLinearSpec, layer: LinearLayer, count: int, share: float) -> list[LinearToken]:
+def jobs_of(spec: KMeansLinearSpec, layer: LinearLayer, count: int, share: float) -> list[LinearToken]:
     """The first activations as jobs; codebook and shift are learned from the others."""
     k = outliers_per_side(share, layer.x.shape[1])
     w = q4_1.dequantise(*layer.matrix)
@@ -94,12 +77,18 @@ def tokens(spec: KMeansLinearSpec, layer: LinearLayer, count: int, share: float)
     ]
 
 
-def measure(spec: KMeansLinearSpec, layer: LinearLayer, count: int, share: float) -> KMeansReport:
-    """Golden model, RTL and float32 of the same product, timed."""
+def measure(
+    settings: Settings, load: Callable[[], LinearLayer], tokens: int, outliers: float | None, say: Say
+) -> KMeansReport:
+    """Golden model, RTL and float32 of the layer's first tokens, timed; ``outliers`` in percent, 1 without it."""
     from tb.cosim import compile
     from tb.transactions import case_of, check
 
-    jobs = tokens(spec, layer, count, share)
+    layer, share = load(), (1.0 if outliers is None else outliers) / 100
+    spec = configure(layer, share, {name: value for layers in settings for name, value in layers.items()})
+    layer.first(tokens, learned=1)
+    say(f"{layer.name}, {tokens} tokens; Verilator takes minutes for a new configuration ...")
+    jobs = jobs_of(spec, layer, tokens, share)
     start = time.monotonic()
     rtl = compile(spec)
     built = time.monotonic()
@@ -130,4 +119,5 @@ def measure(spec: KMeansLinearSpec, layer: LinearLayer, count: int, share: float
         build_seconds=built - start,
         simulation_seconds=rtl.seconds,
         cycles_per_second=rtl.ran / rtl.seconds,
+        total_seconds_after_build=time.monotonic() - built,
     )

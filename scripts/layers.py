@@ -1,6 +1,8 @@
 """Where a real FFN layer comes from: the fixture in the repository, or a whole model."""
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,11 @@ from golden import fixture, model_store, q4_1
 from golden.spec import SpecError
 
 MATRICES = ("gate", "up", "down")
+Say = Callable[[str], None]
+"""Progress, a line."""
+
+Settings = Sequence[Mapping[str, Any]]
+"""What a user sets of a unit, layer by layer."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,56 @@ class LinearLayer:
     name: str
     matrix: q4_1.Matrix
     x: NDArray[np.float32]
+
+    def first(self, tokens: int, learned: int = 0) -> "LinearLayer":
+        """The layer with its first tokens; ``learned`` others must be left to learn from."""
+        most = len(self.x) - learned
+        if not 1 <= tokens <= most:
+            raise SpecError(f"tokens must be an integer between 1 and {most}, not {tokens}")
+        return replace(self, x=self.x[:tokens])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(ABC):
+    """What a run through the RTL measured. ``busy``: cycles in which the engine's array or main path takes a step, of
+    all."""
+
+    layer: str
+    shape: tuple[int, int, int]
+    configuration: dict[str, Any]
+    outputs: int
+    mismatches: int
+    sqnr_db: float
+    cycles: int
+    busy: float
+    macs_per_cycle: float
+    build_seconds: float
+    simulation_seconds: float
+    cycles_per_second: float
+    total_seconds_after_build: float
+
+    @abstractmethod
+    def engine(self) -> str:
+        """The configuration in a few words."""
+
+    @abstractmethod
+    def details(self) -> list[str]:
+        """Lines of the one engine."""
+
+    def text(self) -> str:
+        m, k, n = self.shape
+        after = self.total_seconds_after_build
+        return "\n".join(
+            [
+                f"{self.layer}: [{m} x {k}] x [{k} x {n}], {self.engine()}",
+                f"outputs compared     {self.outputs:,}",
+                f"mismatches           {self.mismatches:,}",
+                f"SQNR                 {self.sqnr_db:.1f} dB against float32 of the stored weights",
+                *self.details(),
+                f"simulated            {self.cycles_per_second:,.0f} cycles/s",
+                f"time                 {self.build_seconds:.1f} s build, {after:.1f} s after it",
+            ]
+        )
 
 
 def load(model: str, layer: int | None, matrix: str) -> LinearLayer:

@@ -1,8 +1,19 @@
 """Deliberate faults in the RTL, to see a bench go red."""
 
 import dataclasses
+import importlib
+import inspect
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
 
 from gen.export import Product
+from golden.spec import UnitSpec
+from tb.runner import run_bulk
+from tb.transactions import CheckFailed
+from tb.units import BENCHES
 
 
 def broken(
@@ -22,3 +33,24 @@ def broken(
     if found != count and (count is not None or not found):
         raise ValueError(f"pattern must occur {count or 'at least 1'} time(s) in the Verilog, not {found}: {pattern!r}")
     return dataclasses.replace(product, verilog=before + text.replace(pattern, replacement) + after)
+
+
+def rewritten(unit: Any, old: str, new: str, method: str = "elaborate") -> Any:
+    """``unit`` with one piece of a method's source replaced."""
+    source = textwrap.dedent(inspect.getsource(getattr(unit, method)))
+    assert source.count(old) == 1, f"{old!r} must stand once in {unit.__name__}"
+    names = dict(vars(importlib.import_module(unit.__module__)))
+    exec(source.replace(old, new), names)
+    return type(unit.__name__, (unit,), {method: names[method]})
+
+
+def one_in(count: int, names: Iterable[str]) -> list[Any]:
+    """Parameters of a test: each fault is a build of its own, so the others wait for ``make test-all``."""
+    return [pytest.param(name, marks=pytest.mark.slow) if i % count else name for i, name in enumerate(names)]
+
+
+def turns_red(monkeypatch: pytest.MonkeyPatch, spec: UnitSpec, unit: Any, method: str, old: str, new: str) -> None:
+    """The bench of ``spec`` finds what is wrong when a block's method is rewritten."""
+    monkeypatch.setattr(unit, method, getattr(rewritten(unit, old, new, method), method))
+    with pytest.raises(CheckFailed):
+        run_bulk(spec, BENCHES[spec.unit](spec, 1), 1)

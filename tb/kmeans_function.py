@@ -1,7 +1,6 @@
 """The bench of unit ``kmeans_function``: transactions made from the specification and a seed."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,18 +9,11 @@ from numpy.typing import NDArray
 from golden import fixture
 from golden.kmeans.codebook import Codebook
 from golden.kmeans.function import VALUES, Group, KMeansFunctionSpec, Table, Vector
+from golden.kmeans.layer import calibrate
 from golden.kmeans.tables import moments, values
-from golden.kmeans.token import exponents, indices
-from golden.quantize import float_codes
-from tb.transactions import Case, case_of, cases_of
+from tb.transactions import Case, altered, case_of, cases_of
 
 Int = NDArray[np.int64]
-
-MEAN = 2
-"""The mean of a real token's magnitudes is mapped between two to this and twice that."""
-
-STEPS = 50
-"""Of K-Means."""
 
 
 def bench(spec: KMeansFunctionSpec, seed: int) -> list[Case]:
@@ -41,7 +33,7 @@ def bench(spec: KMeansFunctionSpec, seed: int) -> list[Case]:
             case_of(spec, f"{port.name}-nearly-stuck", mixed[:3] + short[:3], seed=seed, stall={port.name: 240})
             for port in spec.ports
         ),
-        _unasked(case_of(spec, "first-cfg-0", mixed[:2], seed=seed)),
+        altered(case_of(spec, "first-cfg-0", mixed[:2], seed=seed), "cfg", next=0),
     ]
     if spec.moments:
         long = [_one(spec, rng, spec.n + extra) for extra in (1, spec.lanes, 3 * spec.n)]
@@ -53,13 +45,6 @@ def bench(spec: KMeansFunctionSpec, seed: int) -> list[Case]:
         cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"o": 96}, reset_at=at)
         cases += [cut, case_of(spec, f"after-{cut.name}", mixed[:3], seed=seed)]
     return cases
-
-
-def _unasked(case: Case) -> Case:
-    """The first vector's cfg does not ask for a table: it takes one all the same."""
-    data = case.inputs["cfg"].data.copy()
-    data[0] &= 0xFE
-    return replace(case, inputs={**case.inputs, "cfg": replace(case.inputs["cfg"], data=data)})
 
 
 def longest(spec: KMeansFunctionSpec) -> int:
@@ -112,30 +97,14 @@ def _extremes(spec: KMeansFunctionSpec) -> Sequence[Group]:
     return groups
 
 
-def codebook_of(x: NDArray[np.float32], bits: int) -> Codebook:
-    """K-Means of activations ``[tokens, K]``, scaled token by token as indices are: Lloyd's steps from quantiles."""
-    scaled = np.sort(np.ldexp(x.astype(np.float64), -_exponents(x)[:, None]), axis=None)
-    total = np.concatenate([[0], scaled.cumsum()])
-    centroids = np.quantile(scaled, (np.arange(1 << bits) + 0.5) / (1 << bits))
-    for _ in range(STEPS):
-        inner = np.searchsorted(scaled, (centroids[:-1] + centroids[1:]) / 2)
-        ends = np.concatenate([[0], inner, [len(scaled)]])
-        centroids = np.diff(total[ends]) / np.diff(ends)
-    return Codebook(np.rint(centroids).clip(-128, 127).astype(np.int64))
-
-
-def tokens_of(x: NDArray[np.float32], book: Codebook) -> tuple[Int, Int]:
-    """Indices of activations, as ``x``, and the tokens' exponents."""
-    e = _exponents(x)
-    return indices(float_codes(x, "fp16"), e, book), e
-
-
 def real_groups(spec: KMeansFunctionSpec, tokens: int, function: str) -> list[Group]:
     """Real tokens as indices, each with the table that its exponent needs, and the moments of its centroids."""
     x = fixture.load().x[:tokens]
-    book = codebook_of(x, spec.bits)
-    index, e = tokens_of(x, book)
-    return [Group(_real_table(spec, book, function, int(at)), (Vector(row),)) for at, row in zip(e, index, strict=True)]
+    learned = calibrate(x, spec.bits)
+    return [
+        Group(_real_table(spec, learned.book, function, int(e)), (Vector(row),))
+        for row, e in zip(*learned.indices(x), strict=True)
+    ]
 
 
 def real(spec: KMeansFunctionSpec) -> tuple[Group, int]:
@@ -147,7 +116,3 @@ def real(spec: KMeansFunctionSpec) -> tuple[Group, int]:
 def _real_table(spec: KMeansFunctionSpec, book: Codebook, function: str, e: int) -> Table:
     entries = values(function, book, e, spec.value, (book, e)).codes
     return Table(entries, *moments(book)) if spec.moments else Table(entries)
-
-
-def _exponents(x: NDArray[np.float32]) -> Int:
-    return exponents(float_codes(x, "fp16"), (x.shape[1] - 1).bit_length() - 1 + MEAN)

@@ -117,6 +117,13 @@ def run_bulk(spec: UnitSpec, cases: Sequence[Case], seed: int, product: Product 
     return Results(played, seconds)
 
 
+def both_see_the_same(spec: UnitSpec, cases: Sequence[Case], seed: int) -> None:
+    """Play the cases with both players: the same clock cycles. Raises as :func:`run_cocotb`."""
+    cocotb, bulk = run_cocotb(spec, cases, seed), run_bulk(spec, cases, seed)
+    seen = [[(p.first_in, p.last_out, p.ran) for p in results.played] for results in (cocotb, bulk)]
+    assert seen[0] == seen[1]
+
+
 PLAYERS: dict[str, Callable[..., Results]] = {"cocotb": run_cocotb, "bulk": run_bulk}
 
 

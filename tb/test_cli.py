@@ -241,6 +241,11 @@ def test_runs_of_indices_that_cannot_be(arguments: list[str], sentence: str, cap
     assert capsys.readouterr().err == sentence + "\n"
 
 
+def test_outliers_of_an_engine_without(capsys: Capture) -> None:
+    assert call("run", "--outliers", "2") == 2
+    assert capsys.readouterr().err == "outliers must be left out for engine mixpe, not 2\n"
+
+
 @pytest.mark.parametrize("share", ["-1", "101", "some"])
 def test_shares_that_cannot_be(share: str, capsys: Capture) -> None:
     assert call("run", "--engine", "kmeans", f"--outliers={share}") == 2

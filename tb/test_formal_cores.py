@@ -10,9 +10,9 @@ from golden.mixpe.pe import PESpec
 from hdl.arith.bits import extend
 from hdl.mixpe.cores import Booth, Composed, Multiply, Packed, ShiftAdd, TwoTerm
 from hdl.mixpe.pe import PE
+from tb.faults import rewritten
 from tb.formal import Claim, Refuted, prove
 from tb.formal.cores import CLAIMS, Agreement, Halves, Pair, Product, Sums
-from tb.test_formal_stream import broken
 
 # The solver has to regroup sums: seconds each, and 20 where no register stands between terms and accumulator.
 QUICK = ("shift_add, stages 2, group 4", "multiply, stages 1, group 4")
@@ -121,7 +121,7 @@ def test_broken_core_of_two(core: Any, claim: Any) -> None:
     ],
 )
 def test_broken_element(old: str, new: str, method: str) -> None:
-    faulty, spec = broken(PE, old, new, method), PESpec.from_values({"stages": 2, "group": 4})
+    faulty, spec = rewritten(PE, old, new, method), PESpec.from_values({"stages": 2, "group": 4})
     with pytest.raises(Refuted, match="Signal Name"):
         prove(Claim("PE", "as before", "stages 2", lambda: Sums(faulty(spec))))
     with pytest.raises(Refuted, match="Signal Name"):  # seen from outside alone

@@ -10,10 +10,10 @@ from hdl.kmeans.cluster import Align, Search
 from hdl.kmeans.line import Bin, IndexCounter
 from hdl.kmeans.scale import Exponent, Magnitude
 from hdl.kmeans.table import ProductMemory, ProductRows
+from tb.faults import rewritten
 from tb.formal import Claim, Property, Refuted, prove
 from tb.formal import kmeans as proofs
 from tb.formal.kmeans import CLAIMS, gemm
-from tb.test_formal_stream import broken
 
 LONG: tuple[tuple[str, str], ...] = (
     (proofs.CLUSTER, "4 bits"),
@@ -70,8 +70,8 @@ FAULTS: list[tuple[Any, Callable[[Any], Property], tuple[Any, ...], str, str, st
 
 
 @pytest.mark.parametrize(("unit", "circuit", "args", "method", "old", "new"), FAULTS)
-def test_broken(unit: Any, circuit: Any, args: tuple[Any, ...], method: str, old: str, new: str) -> None:
-    part = getattr(broken(unit, old, new, method), method)
+def test_rewritten(unit: Any, circuit: Any, args: tuple[Any, ...], method: str, old: str, new: str) -> None:
+    part = getattr(rewritten(unit, old, new, method), method)
     faulty = type(unit.__name__, (unit,), {method: part})
     with pytest.raises(Refuted, match="Signal Name"):
         prove(Claim(unit.__name__, "as before", "as before", lambda: circuit(faulty(*args)), None))

@@ -7,9 +7,9 @@ import pytest
 from hdl.kmeans.histogram import Histogram
 from hdl.kmeans.moments import Moments
 from hdl.kmeans.turns import Turns
+from tb.faults import rewritten
 from tb.formal import Claim, Refuted, prove
 from tb.formal.kmeans_function import CLAIMS, Counts, Sums, Tables, spec
-from tb.test_formal_stream import broken
 
 SMALL = spec(1, 1, 1, 2)
 PROPERTIES = {Turns: Tables, Histogram: Counts, Moments: Sums}
@@ -43,8 +43,8 @@ def test_proved(claim: Claim) -> None:
         (Moments, "elaborate", "self.reads.eq(self.bank)", "self.reads.eq(~self.bank)"),
     ],
 )
-def test_broken(unit: Any, method: str, old: str, new: str) -> None:
-    part = getattr(broken(unit, old, new, method), method)
+def test_rewritten(unit: Any, method: str, old: str, new: str) -> None:
+    part = getattr(rewritten(unit, old, new, method), method)
     faulty = type(unit.__name__, (unit,), {method: part})
     with pytest.raises(Refuted, match="Signal Name"):
         prove(Claim(unit.__name__, "as before", "as before", lambda: PROPERTIES[unit](faulty(SMALL)), 10))

@@ -6,9 +6,9 @@ import pytest
 
 from hdl.orizuru.shape import LARGER, NOT_LARGER, SMALLER
 from hdl.orizuru.tree import Holding, Node, Pair, Shifting
+from tb.faults import rewritten
 from tb.formal import Claim, Refuted, Undecided, prove
 from tb.formal.orizuru import CLAIMS, LEAVES_KEY, Choice, Leaves, Merge, shape
-from tb.test_formal_stream import broken
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.size)
@@ -25,7 +25,7 @@ def test_proved(claim: Claim) -> None:
     ],
 )
 def test_broken_comparison_of_leaves(ties: str, old: str, new: str) -> None:
-    faulty = broken(Pair, old, new, "outcomes")
+    faulty = rewritten(Pair, old, new, "outcomes")
     with pytest.raises(Refuted, match="Signal Name"):  # seen from outside
         circuit = Leaves(faulty(shape(LEAVES_KEY, 2, 1, ties=ties), 2, 1), invariant=False)
         prove(Claim("Pair", "as before", "as before", lambda: circuit, 5))
@@ -42,7 +42,7 @@ def test_broken_comparison_of_leaves(ties: str, old: str, new: str) -> None:
     ],
 )
 def test_broken_node(kind: Any, base: Any, old: str, new: str, method: str) -> None:
-    part = getattr(broken(base, old, new, method), method)
+    part = getattr(rewritten(base, old, new, method), method)
     faulty = type(kind.__name__, (kind,), {method: part})
     with pytest.raises((Refuted, Undecided)):
         prove(Claim("node", "as before", "as before", lambda: Merge(faulty(shape(4, 4, 2), LARGER, 2, False))))

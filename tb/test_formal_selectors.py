@@ -10,9 +10,9 @@ from hdl.orizuru.queue import Queue
 from hdl.orizuru.radix import Radix
 from hdl.orizuru.threshold import Thresholds
 from hdl.orizuru.tree import Pair, RegisterTrees
+from tb.faults import rewritten
 from tb.formal import Claim, Refuted, prove, selectors
 from tb.formal.selectors import CLAIMS, claim
-from tb.test_formal_stream import broken
 
 
 @pytest.mark.slow
@@ -52,6 +52,6 @@ FAULTS: dict[str, tuple[str, str, Any, str, str, str]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_refuted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     variant, ties, unit, method, old, new = FAULTS[name]
-    monkeypatch.setattr(unit, method, getattr(broken(unit, old, new, method), method))
+    monkeypatch.setattr(unit, method, getattr(rewritten(unit, old, new, method), method))
     with pytest.raises(Refuted, match="was asserted in frame"):
         prove(claim(variant, ties))

@@ -1,9 +1,6 @@
 """Proofs of the stream kit, and that the same proofs refute broken variants of it."""
 
 import functools
-import importlib
-import inspect
-import textwrap
 from typing import Any
 
 import pytest
@@ -13,6 +10,7 @@ from hdl.stream.credit import Credit
 from hdl.stream.fifo import BlockFIFO, StreamFIFO
 from hdl.stream.skid import Skid
 from hdl.stream.width import Narrow, Widen
+from tb.faults import rewritten
 from tb.formal import Claim, Property, Refuted, Undecided, prove
 from tb.formal.__main__ import main
 from tb.formal.stream import CLAIMS, WIDTH, Bounded, Collected, HandedOut, LateQueue, Queue
@@ -51,18 +49,9 @@ FAULTS = [
 ]
 
 
-def broken(unit: Any, old: str, new: str, method: str = "elaborate") -> Any:
-    """``unit`` with one piece of its elaboration replaced."""
-    source = textwrap.dedent(inspect.getsource(getattr(unit, method)))
-    assert source.count(old) == 1, f"{old!r} must stand once in {unit.__name__}"
-    names = dict(vars(importlib.import_module(unit.__module__)))
-    exec(source.replace(old, new), names)
-    return type(unit.__name__, (unit,), {method: names[method]})
-
-
 @pytest.mark.parametrize(("unit", "spec", "args", "old", "new"), FAULTS)
 def test_refuted(unit: Any, spec: Any, args: tuple[Any, ...], old: str, new: str) -> None:
-    faulty = broken(unit, old, new)
+    faulty = rewritten(unit, old, new)
     with pytest.raises(Refuted, match="Signal Name"):
         prove(Claim(unit.__name__, "as before", "small", lambda: spec(faulty(*args))))
     with pytest.raises(Refuted, match="Signal Name"):  # seen from outside alone

@@ -13,10 +13,10 @@ from hdl.kmeans.histogram import Histogram
 from hdl.kmeans.moments import Moments
 from hdl.kmeans.turns import Turns
 from tb.cosim import compile
+from tb.faults import one_in, turns_red
 from tb.kmeans_function import random_table, real_groups
-from tb.runner import run_bulk, run_cocotb
-from tb.test_formal_stream import broken
-from tb.transactions import CheckFailed, case_of
+from tb.runner import both_see_the_same, run_bulk
+from tb.transactions import case_of
 from tb.units import BENCHES
 
 TINY = KMeansFunctionSpec(bits=2, lanes=2, n=20, moment_bits=8)
@@ -46,10 +46,7 @@ def test_bulk(spec: KMeansFunctionSpec) -> None:
 
 def test_cocotb_sees_what_bulk_sees() -> None:
     cases = [c for c in BENCHES["kmeans_function"](TINY, 2) if c.name in ("lengths", "mixed-both", "short-back")]
-    cocotb, bulk = run_cocotb(TINY, cases, 2), run_bulk(TINY, cases, 2)
-    assert [(p.first_in, p.last_out, p.ran) for p in cocotb.played] == [
-        (p.first_in, p.last_out, p.ran) for p in bulk.played
-    ]
+    both_see_the_same(TINY, cases, 2)
 
 
 def test_every_short_vector() -> None:
@@ -129,12 +126,6 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
 }
 
 
-# Each one is a build of its own: every sixth one is for make test, all are for make test-all.
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if i % 6 else n for i, n in enumerate(FAULTS)]
-)
+@pytest.mark.parametrize("name", one_in(6, FAULTS))
 def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    unit, method, old, new = FAULTS[name]
-    monkeypatch.setattr(unit, method, getattr(broken(unit, old, new, method), method))
-    with pytest.raises(CheckFailed):
-        run_bulk(TINY, BENCHES["kmeans_function"](TINY, 1), 1)
+    turns_red(monkeypatch, TINY, *FAULTS[name])

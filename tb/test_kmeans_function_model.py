@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from golden import fixture
 from golden.kmeans.codebook import Codebook
 from golden.kmeans.function import VALUES, Group, KMeansFunctionSpec, Table, Vector
+from golden.kmeans.layer import calibrate
 from golden.kmeans.tables import FUNCTIONS, cell_errors, exact_values, fixed, moments, values
 from golden.kmeans.token import indices, steps
 from golden.quantize import float_codes
 from golden.spec import SpecError
 from scripts.kmeans_functions import errors, rms
-from tb.kmeans_function import codebook_of, random_group, tokens_of
+from tb.kmeans_function import random_group
 
 BOOK = Codebook(np.array([-90, -41, -23, -7, 7, 22, 40, 101]))
 """Zero is a boundary."""
@@ -192,8 +193,9 @@ def test_relu_is_exact_on_indices() -> None:
 def test_real_tokens_within_their_bounds(function: str) -> None:
     """Every activation of 32 real tokens: within the bound of its cell."""
     x = fixture.load().x[:32]
-    book = codebook_of(x, 4)
-    for row, index, e in zip(x.astype(np.float64), *tokens_of(x, book), strict=True):
+    learned = calibrate(x, 4)
+    book = learned.book
+    for row, index, e in zip(x.astype(np.float64), *learned.indices(x), strict=True):
         table = values(function, book, int(e), "int16")
         bound = cell_errors(function, book, int(e), table.numbers, row.min(), row.max())
         assert (np.abs(FUNCTIONS[function].of(row) - table.numbers[index]) <= bound[index]).all()

@@ -12,10 +12,9 @@ from scripts import kmeans_cost, kmeans_layer, layers
 @pytest.mark.parametrize(("matrix", "share"), [("gate", 0.0), ("gate", 0.01), ("up", 0.01), ("down", 0.02)])
 def test_a_real_matrix_through_the_rtl(matrix: str, share: float) -> None:
     """Learned from other tokens; outliers take no cycle more than none."""
-    layer_ = layers.load("fixture", None, matrix)
-    spec = kmeans_layer.configure(layer_, share, {"lines": 8, "codes": 32, "outliers": 16})
-    report = kmeans_layer.measure(spec, layer_, 4, share)
-    assert report.mismatches == 0 and report.outputs == 4 * len(layer_.matrix.codes)
+    layer = layers.load("fixture", None, matrix)
+    report = kmeans_layer.measure([{"lines": 8, "codes": 32, "outliers": 16}], lambda: layer, 4, 100 * share, print)
+    assert report.mismatches == 0 and report.outputs == 4 * len(layer.matrix.codes)
     assert report.cycles == report.cycles_without_outliers
 
 

@@ -18,10 +18,10 @@ from hdl.kmeans.merge import Merge
 from hdl.kmeans.residual import Residuals
 from hdl.layers.kmeans_linear import KMeansLinear
 from tb.cosim import compile
+from tb.faults import one_in, turns_red
 from tb.kmeans_linear import random_job
-from tb.runner import run_bulk, run_cocotb
-from tb.test_formal_stream import broken
-from tb.transactions import CheckFailed, case_of
+from tb.runner import both_see_the_same, run_bulk
+from tb.transactions import case_of
 from tb.units import BENCHES
 
 TINY = KMeansLinearSpec(
@@ -77,10 +77,7 @@ def test_bulk_of_more(spec: KMeansLinearSpec) -> None:
 
 def test_cocotb_sees_what_bulk_sees() -> None:
     cases = [c for c in BENCHES["kmeans_linear"](TINY, 2) if c.name in ("alone-16-8-2", "mixed-both", "small-back")]
-    cocotb, bulk = run_cocotb(TINY, cases, 2), run_bulk(TINY, cases, 2)
-    assert [(p.first_in, p.last_out, p.ran) for p in cocotb.played] == [
-        (p.first_in, p.last_out, p.ran) for p in bulk.played
-    ]
+    both_see_the_same(TINY, cases, 2)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_id)
@@ -245,18 +242,11 @@ FAULTS: dict[str, tuple[KMeansLinearSpec, Any, str, str, str]] = {
         "self.exponent.valid & self.full & go",
         "self.exponent.valid & go",
     ),
-    "no outputs do not count as one": (TINY, KMeansLinear, "_outputs", "Mux(n.any(), n, 1)", "n"),
     "the engine's other status": (TINY, KMeansLinear, "elaborate", "engine.sts_error[1]", "engine.sts_error[0]"),
-    "n is not limited": (TINY, KMeansLinear, "_outputs", "n > self.spec.n_max", "0"),
+    "n is not limited": (TINY, KMeansLinear, "_compensate", "outputs(m, spec.gemm, given.n)", "given.n"),
 }
 
 
-# Each one is a build of its own: every sixth one is in make test, the others in make test-all.
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if i % 6 else n for i, n in enumerate(FAULTS)]
-)
+@pytest.mark.parametrize("name", one_in(6, FAULTS))
 def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, unit, method, old, new = FAULTS[name]
-    monkeypatch.setattr(unit, method, getattr(broken(unit, old, new, method), method))
-    with pytest.raises(CheckFailed):
-        run_bulk(spec, BENCHES["kmeans_linear"](spec, 1), 1)
+    turns_red(monkeypatch, *FAULTS[name])

@@ -16,9 +16,9 @@ from hdl.kmeans.memory import TokenMemory
 from hdl.kmeans.quantizer import Quantizer
 from hdl.kmeans.scale import Exponent, Magnitude, MeanScale, TokenScales
 from tb.cosim import compile
-from tb.runner import run_bulk, run_cocotb
-from tb.test_formal_stream import broken
-from tb.transactions import CheckFailed, case_of
+from tb.faults import one_in, turns_red
+from tb.runner import both_see_the_same, run_bulk
+from tb.transactions import case_of
 from tb.units import BENCHES
 
 ODD = QuantizerSpec(bits=3, k_max=50, lanes=7)
@@ -43,10 +43,7 @@ def test_bulk(spec: QuantizerSpec) -> None:
 
 def test_cocotb_sees_what_bulk_sees() -> None:
     cases = [c for c in BENCHES["kmeans_quantizer"](ODD, 2) if c.name in ("lengths", "mixed-both", "short-back")]
-    cocotb, bulk = run_cocotb(ODD, cases, 2), run_bulk(ODD, cases, 2)
-    assert [(p.first_in, p.last_out, p.ran) for p in cocotb.played] == [
-        (p.first_in, p.last_out, p.ran) for p in bulk.played
-    ]
+    both_see_the_same(ODD, cases, 2)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_id)
@@ -183,12 +180,6 @@ FAULTS: dict[str, tuple[QuantizerSpec, Any, str, str, str]] = {
 }
 
 
-# Each one is a build of its own: every sixth one is in make test, the others in make test-all.
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if i % 6 else n for i, n in enumerate(FAULTS)]
-)
+@pytest.mark.parametrize("name", one_in(6, FAULTS))
 def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, unit, method, old, new = FAULTS[name]
-    monkeypatch.setattr(unit, method, getattr(broken(unit, old, new, method), method))
-    with pytest.raises(CheckFailed):
-        run_bulk(spec, BENCHES["kmeans_quantizer"](spec, 1), 1)
+    turns_red(monkeypatch, *FAULTS[name])

@@ -14,10 +14,10 @@ from hdl.kmeans.scaling import Scaling
 from hdl.kmeans.sequencer import Sequencer
 from hdl.kmeans.table import Centroids, ProductMemory, ProductRows, Table
 from tb.cosim import compile
+from tb.faults import one_in, turns_red
 from tb.lutgemm import random_job
-from tb.runner import run_bulk, run_cocotb
-from tb.test_formal_stream import broken
-from tb.transactions import CheckFailed, case_of
+from tb.runner import both_see_the_same, run_bulk
+from tb.transactions import case_of
 from tb.units import BENCHES
 
 TINY = LutGemmSpec(act_bits=2, weight_bits=2, lines=2, codes=4, width=4, k_max=16, n_max=8)
@@ -54,10 +54,7 @@ def test_bulk_of_more(spec: LutGemmSpec) -> None:
 
 def test_cocotb_sees_what_bulk_sees() -> None:
     cases = [c for c in BENCHES["lutgemm"](TINY, 2) if c.name in ("lengths", "mixed-both", "small-back")]
-    cocotb, bulk = run_cocotb(TINY, cases, 2), run_bulk(TINY, cases, 2)
-    assert [(p.first_in, p.last_out, p.ran) for p in cocotb.played] == [
-        (p.first_in, p.last_out, p.ran) for p in bulk.played
-    ]
+    both_see_the_same(TINY, cases, 2)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_id)
@@ -217,12 +214,6 @@ FAULTS: dict[str, tuple[LutGemmSpec, Any, str, str, str]] = {
 }
 
 
-# Each one is a build of its own: every sixth one is in make test, the others in make test-all.
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if i % 6 else n for i, n in enumerate(FAULTS)]
-)
+@pytest.mark.parametrize("name", one_in(6, FAULTS))
 def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, unit, method, old, new = FAULTS[name]
-    monkeypatch.setattr(unit, method, getattr(broken(unit, old, new, method), method))
-    with pytest.raises(CheckFailed):
-        run_bulk(spec, BENCHES["lutgemm"](spec, 1), 1)
+    turns_red(monkeypatch, *FAULTS[name])

@@ -15,7 +15,7 @@ from golden.mixpe.layer import gemm
 from tb import mixpe
 from tb.cosim import compile
 from tb.faults import broken
-from tb.runner import run_bulk, run_cocotb
+from tb.runner import both_see_the_same, run_bulk, run_cocotb
 from tb.test_mixpe_stationary import SMALL as STATIONARY
 from tb.transactions import Case, CheckFailed, case_of
 from tb.units import BENCHES
@@ -181,10 +181,7 @@ def test_bulk(name: str) -> None:
 def test_cocotb_sees_what_bulk_sees(name: str) -> None:
     spec = MixPESpec(**SMALL[name])
     cases = BENCHES["mixpe"](spec, 2)
-    cocotb, bulk = run_cocotb(spec, cases, 2), run_bulk(spec, cases, 2)
-    assert [(p.first_in, p.last_out, p.ran) for p in cocotb.played] == [
-        (p.first_in, p.last_out, p.ran) for p in bulk.played
-    ]
+    both_see_the_same(spec, cases, 2)
 
 
 @pytest.mark.parametrize("preset", ["square", "moe", "decode"])

@@ -9,7 +9,7 @@ from golden.mixpe.pe import CORE_WEIGHTS, CORES, PESpec, columns
 from tb.cosim import compile
 from tb.faults import broken
 from tb.mixpe_pe import act_codes, pairs, weight_codes
-from tb.runner import run_bulk, run_cocotb
+from tb.runner import both_see_the_same, run_bulk
 from tb.transactions import CheckFailed
 from tb.units import BENCHES
 
@@ -68,10 +68,7 @@ def test_bulk(spec: PESpec) -> None:
 @pytest.mark.parametrize("spec", [SPECS[0], SPECS[4], SPECS[8], SPECS[-2]], ids=_id)
 def test_cocotb_sees_what_bulk_sees(spec: PESpec) -> None:
     cases = BENCHES["mixpe_pe"](spec, 2)
-    cocotb, bulk = run_cocotb(spec, cases, 2), run_bulk(spec, cases, 2)
-    assert [(p.first_in, p.last_out, p.ran) for p in cocotb.played] == [
-        (p.first_in, p.last_out, p.ran) for p in bulk.played
-    ]
+    both_see_the_same(spec, cases, 2)
 
 
 FAULTS = {

@@ -15,7 +15,7 @@ from golden.spec import SpecError
 from tb.cosim import compile
 from tb.faults import broken
 from tb.mixpe import random_job
-from tb.runner import run_bulk, run_cocotb
+from tb.runner import both_see_the_same, run_bulk
 from tb.transactions import Case, CheckFailed, case_of
 from tb.units import BENCHES
 
@@ -109,10 +109,7 @@ def test_cocotb_sees_what_bulk_sees() -> None:
     wanted = ("few-tokens-both", "tiles-free", "slow-scl", "a-token-too-many")
     cases = [c for c in _cases("tiny") if c.name in wanted]
     assert len(cases) == len(wanted)
-    cocotb, bulk = run_cocotb(spec, cases, 1), run_bulk(spec, cases, 1)
-    assert [(p.first_in, p.last_out, p.ran) for p in cocotb.played] == [
-        (p.first_in, p.last_out, p.ran) for p in bulk.played
-    ]
+    both_see_the_same(spec, cases, 1)
 
 
 @pytest.mark.parametrize("name", SMALL)

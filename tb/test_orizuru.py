@@ -20,10 +20,10 @@ from hdl.orizuru.shape import Shape
 from hdl.orizuru.threshold import Thresholds
 from hdl.orizuru.tree import Holding, Node, Pair, RegisterTrees, Shifting
 from tb.cosim import compile
+from tb.faults import one_in, turns_red
 from tb.orizuru import real_keys
-from tb.runner import run_bulk, run_cocotb
-from tb.test_formal_stream import broken
-from tb.transactions import CheckFailed, case_of
+from tb.runner import both_see_the_same, run_bulk
+from tb.transactions import case_of
 from tb.units import BENCHES
 
 # Every variant, side and rule; lanes that are one, all, a power of two and not, and that do not divide n.
@@ -75,10 +75,7 @@ def test_bulk_of_more(spec: OrizuruSpec) -> None:
 
 def test_cocotb_sees_what_bulk_sees() -> None:
     cases = [c for c in BENCHES["orizuru"](SPECS[0], 2) if c.name in ("nothing", "mixed-both", "ties-back")]
-    cocotb, bulk = run_cocotb(SPECS[0], cases, 2), run_bulk(SPECS[0], cases, 2)
-    assert [(p.first_in, p.last_out, p.ran) for p in cocotb.played] == [
-        (p.first_in, p.last_out, p.ran) for p in bulk.played
-    ]
+    both_see_the_same(SPECS[0], cases, 2)
 
 
 def orderings(n: int) -> list[tuple[int, ...]]:
@@ -273,15 +270,9 @@ FAULTS: dict[str, tuple[OrizuruSpec, Any, str, str, str]] = {
 }
 
 
-# Each one is a build of its own: three of four wait for make test-all.
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if i % 4 else n for i, n in enumerate(FAULTS)]
-)
+@pytest.mark.parametrize("name", one_in(4, FAULTS))
 def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, unit, method, old, new = FAULTS[name]
-    monkeypatch.setattr(unit, method, getattr(broken(unit, old, new, method), method))
-    with pytest.raises(CheckFailed):
-        run_bulk(spec, BENCHES["orizuru"](spec, 1), 1)
+    turns_red(monkeypatch, *FAULTS[name])
 
 
 SOUND = [PAPER, LEVEL, COMB, ODD, MEMORY, MEMORY_PAPER, MEMORY_PAIR, QUEUE, BITONIC, RADIX, THRESHOLD]

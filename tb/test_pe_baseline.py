@@ -11,7 +11,7 @@ from golden.mixpe.baseline import MODES, BaselineSpec, Groups
 from golden.spec import SpecError
 from tb.faults import broken
 from tb.pe_baseline import CORNERS, every_code, random_job, real
-from tb.runner import run_bulk, run_cocotb
+from tb.runner import both_see_the_same, run_bulk
 from tb.transactions import CheckFailed, case_of
 from tb.units import BENCHES
 
@@ -43,10 +43,7 @@ def test_bulk(spec: BaselineSpec) -> None:
 
 def test_cocotb_sees_what_bulk_sees() -> None:
     cases = [c for c in BENCHES["pe_baseline"](SPECS[0], 2) if c.name in ("one-beat", "groups-both", "singles-idle")]
-    cocotb, bulk = run_cocotb(SPECS[0], cases, 2), run_bulk(SPECS[0], cases, 2)
-    assert [(p.first_in, p.last_out, p.ran) for p in cocotb.played] == [
-        (p.first_in, p.last_out, p.ran) for p in bulk.played
-    ]
+    both_see_the_same(SPECS[0], cases, 2)
 
 
 def test_every_code_with_every_activation() -> None:

@@ -67,6 +67,12 @@ class Calibration:
         x = values(codes)
         return (x >= self.upper) | (x <= self.lower)
 
+    def indices(self, x: Real) -> tuple[Int, Int]:
+        """Indices of real activations ``x[M, K]``, and the tokens' exponents ``[M]``."""
+        codes = fp16_codes(x)
+        e = token.exponents(codes, self.shift)
+        return token.indices(codes, e, self.book), e
+
     def approximate(self, codes: Int, keep: Mask) -> NDArray[np.float32]:
         """``2**e * C[i]``, or the activation itself where ``keep``: what the layer's sums are made of, exact."""
         e = token.exponents(codes, self.shift)

@@ -16,7 +16,7 @@ GRID = -24
 """The smallest FP16 number is 2 to this."""
 
 EXPONENTS = (GRID, 11)
-"""Range of a token's exponent; 16 of the largest FP16 numbers' binades are above ``2**11 * 16``."""
+"""Range of a token's exponent: from where centroids count steps, to where the largest FP16 numbers are 32 of them."""
 
 X_BITS = 42
 """Of ``X``, with its sign: codes of infinity and NaN count as the numbers that would follow 65504."""

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Module, Value
+from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from golden.kmeans import token
@@ -12,7 +12,7 @@ from hdl.arith.bits import named
 from hdl.arith.delay import delay
 from hdl.kmeans.line import Line
 from hdl.kmeans.memory import TokenMemory
-from hdl.kmeans.scaling import Scaling
+from hdl.kmeans.scaling import Scaling, sums_layout
 from hdl.kmeans.sequencer import Sequencer
 from hdl.kmeans.table import TABLES
 from hdl.shared import Shared
@@ -90,10 +90,9 @@ class LutGemm(wiring.Component):
         """Sums into a queue when they are complete, scaled behind it."""
         spec, o = self.spec, inside["o"]
         after = spec.back - spec.reduce - 1  # from the last row of a weighted sum
-        shape = data.StructLayout({"data": data.ArrayLayout(signed(spec.sum_width), spec.lines), "last": 1})
         depth = spec.back + 3
         m.submodules.credit = credit = Credit(depth)
-        m.submodules.queue = queue = Shared(StreamFIFO, shape, depth)
+        m.submodules.queue = queue = Shared(StreamFIFO, sums_layout(spec.lines, spec.sum_width), depth)
         m.d.comb += [
             sequencer.ready.eq(credit.ready),
             credit.take.eq(sequencer.hand_on),

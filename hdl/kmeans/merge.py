@@ -3,16 +3,13 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.kmeans import token
 from golden.kmeans.linear import KMeansLinearSpec
 from hdl.arith.bits import choose, index_bits, named, shift_left
-
-
-def sums_layout(lanes: int, width: int) -> data.StructLayout:
-    return data.StructLayout({"data": data.ArrayLayout(signed(width), lanes), "last": 1})
+from hdl.kmeans.scaling import sums_layout
 
 
 class Merge(wiring.Component):

@@ -16,6 +16,11 @@ from hdl.stream.credit import Credit
 from hdl.stream.fifo import StreamFIFO
 
 
+def sums_layout(lanes: int, width: int) -> data.StructLayout:
+    """Exact sums side by side, and whether they are their token's last."""
+    return data.StructLayout({"data": data.ArrayLayout(signed(width), lanes), "last": 1})
+
+
 class Scaling(wiring.Component):
     """``fp32(fp32(y * 2**(e + grid)) * scale)``, of several sums side by side, or that rounded to FP16.
 
@@ -41,11 +46,10 @@ class Scaling(wiring.Component):
         self.lanes, self.width = lanes, width
         self.low, self.high = low, high
         self.out = FLOATS[out]
-        sums = data.StructLayout({"data": data.ArrayLayout(signed(width), lanes), "last": 1})
         results = data.StructLayout({"data": data.ArrayLayout(self.out.bits, lanes), "last": 1})
         super().__init__(
             {
-                "i": In(stream.Signature(sums)),
+                "i": In(stream.Signature(sums_layout(lanes, width))),
                 "scale": In(stream.Signature(data.ArrayLayout(32, lanes))),
                 "exponent": In(stream.Signature(6)),
                 "o": Out(stream.Signature(results)),

@@ -20,6 +20,11 @@ from hdl.arith.bits import index_bits, named
 from hdl.arith.delay import delay
 
 
+def outputs(m: Module, spec: LutGemmSpec, n: Value) -> Value:
+    """The output channels that are calculated: ``n_max`` at most, and one at least."""
+    return named(m, Mux(n > spec.n_max, spec.n_max, Mux(n.any(), n, 1)), "outputs")
+
+
 class Sequencer(wiring.Component):
     """Control of the unit ``lutgemm``; :class:`golden.kmeans.timing.Pipeline` says what it does in every cycle.
 
@@ -98,8 +103,7 @@ class Sequencer(wiring.Component):
             self.swap.eq(self.begin & self.load),
         ]
         with m.If(self.begin):
-            most = Mux(self.n > spec.n_max, spec.n_max, self.n)
-            m.d.sync += [running.eq(1), left.eq(Mux(self.n.any(), most, 1))]
+            m.d.sync += [running.eq(1), left.eq(outputs(m, spec, self.n))]
         return m
 
     def _back(self, m: Module, tags: Value) -> Value:

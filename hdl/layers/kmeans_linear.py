@@ -13,7 +13,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Value
+from amaranth.hdl import Cat, Module, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
@@ -22,9 +22,10 @@ from golden.kmeans.linear import KMeansLinearSpec
 from hdl.arith.bits import named
 from hdl.kmeans.compensate import Compensation
 from hdl.kmeans.lutgemm import LutGemm
-from hdl.kmeans.merge import Merge, sums_layout
+from hdl.kmeans.merge import Merge
 from hdl.kmeans.quantizer import Quantizer
-from hdl.kmeans.scaling import Scaling
+from hdl.kmeans.scaling import Scaling, sums_layout
+from hdl.kmeans.sequencer import outputs
 from hdl.orizuru import engine as orizuru
 from hdl.shared import Shared
 from hdl.stream.fifo import BlockFIFO, StreamFIFO
@@ -129,7 +130,7 @@ class KMeansLinear(wiring.Component):
             outliers.o.ready.eq(compensation.i.ready),
             compensation.ready.eq(cfg.valid & exponent.valid),
             compensation.above.eq(exponent.payload),
-            compensation.n.eq(self._outputs(m, given.n)),
+            compensation.n.eq(outputs(m, spec.gemm, given.n)),
             compensation.boundaries.eq(self._all(given, "boundary", (1 << spec.act_bits) - 1)),
             compensation.acts.eq(self._all(given, "act", 1 << spec.act_bits)),
             compensation.weights.eq(self._all(given, "weight", 1 << spec.weight_bits)),
@@ -147,10 +148,6 @@ class KMeansLinear(wiring.Component):
             col.ready.eq(compensation.col.ready),
         ]
         return compensation
-
-    def _outputs(self, m: Module, n: Value) -> Value:
-        """As the main path counts them."""
-        return named(m, Mux(n > self.spec.n_max, self.spec.n_max, Mux(n.any(), n, 1)), "outputs")
 
     def _all(self, given: Any, name: str, count: int) -> Value:
         return Cat(given[f"{name}_{i}"] for i in range(count))
