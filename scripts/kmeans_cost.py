@@ -1,10 +1,11 @@
 """What a GEMM on indices costs, beside MixPE and FP16: ``python -m scripts.kmeans_cost [--json FILE] [--plot FILE]``.
 
 A line of ``lutgemm`` for each reducer, with what belongs to it (units, bins, weighted sum; not the table, which all
-lines share), beside the elements of as many products per cycle: all figures are per product and cycle, areas the sum of
-every kind of block times its instances. Then the cost of one result, area times cycles, over the length of the sum:
-where one reducer becomes better than another. Clustering: what a lane takes. With ``--json`` every figure is kept as
-soon as it is there, and not measured again: after a change of the hardware the file must go.
+lines share), beside the elements of as many products per cycle: all figures but MHz are per product and cycle, areas
+the sum of every kind of block times its instances; *estimate* is what ``reducer=auto`` takes for the LUTs. Then the
+cost of one result, area times cycles, over the length of the sum, as a ratio to ``direct`` with as many codes: where
+one reducer becomes better than another. Clustering: what a lane takes. With ``--json`` every figure is kept as soon as
+it is there, and not measured again: after a change of the hardware the file must go.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from gen.parts import parts
 from gen.registry import unit
 from gen.synth import Options
 from gen.toolchain import ToolError
+from golden.kmeans import area
 from golden.kmeans.lutgemm import REDUCERS, LutGemmSpec
 from golden.spec import SpecError, UnitSpec
 from scripts.explore import plot
@@ -62,6 +64,9 @@ def measurements() -> Iterator[Measurement]:
         for name, (of, block, products) in rows().items():
             yield name, what, partial(_parts, of, block, products, target, figure)
     for name, (of, block, products) in rows().items():
+        if products <= CODES[0]:
+            yield name, "MHz", partial(_mhz, of, block)
+    for name, (of, block, products) in rows().items():
         if name != "clustering" and products <= CODES[0]:
             yield name, "energy", partial(_energy, of, block)
 
@@ -74,6 +79,10 @@ def _all_parts(of: UnitSpec, block: str, target: str) -> Figures:
 def _parts(of: UnitSpec, block: str, products: int, target: str, figure: str) -> float:
     """Every kind of block inside, times its instances."""
     return _all_parts(of, block, target)[figure] / products
+
+
+def _mhz(of: UnitSpec, block: str) -> float:
+    return measured(of, block, "ecp5", Options(seeds=1))["Fmax"]
 
 
 def _energy(of: UnitSpec, block: str) -> float:
@@ -98,7 +107,10 @@ def main(argv: Sequence[str]) -> int:
     except (SpecError, ToolError) as e:
         print(e, file=sys.stderr)
         return 2
-    columns = ("LUT6", "FF", "area", "energy")
+    for name, (of, _, products) in rows().items():
+        if isinstance(of, LutGemmSpec):
+            found[name]["estimate"] = area.luts(of) / products
+    columns = ("LUT6", "estimate", "FF", "area", "MHz", "energy")
     lines = [["", *columns]]
     lines += [[name, *(f"{f[c]:,.1f}" if c in f else "" for c in columns)] for name, f in found.items()]
     print(aligned(lines))

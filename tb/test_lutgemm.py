@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from golden.kmeans import area
 from golden.kmeans.lutgemm import LutGemmSpec
 from golden.spec import SpecError
 from hdl.kmeans.line import Bin, Buckets, IndexCounter, Line, WeightedSum
@@ -111,6 +112,51 @@ def test_counts_times_products_are_the_sum() -> None:
     assert np.array_equal(spec.compute(job), counts @ spec.products(job).ravel())
 
 
+MEASURED = [
+    (1, 16, 16, "direct", 699),
+    (1, 16, 16, "bucket", 1349),
+    (1, 16, 16, "histogram", 2160),
+    (1, 64, 4, "direct", 2720),
+    (1, 64, 4, "histogram", 2615),
+    (2, 16, 16, "direct", 699),
+    (2, 16, 16, "bucket", 2703),
+    (2, 16, 16, "histogram", 8547),
+    (3, 16, 16, "direct", 1211),
+    (4, 16, 16, "direct", 1955),
+    (4, 16, 16, "bucket", 10671),
+    (4, 16, 16, "histogram", 20539),
+    (4, 64, 16, "direct", 7764),
+    (4, 64, 16, "bucket", 24914),
+    (4, 64, 16, "histogram", 51251),
+]
+"""Bits of both indices, codes, width, reducer, LUTs of a line: ``senbazuru synth lutgemm --target lut6 --block line
+--parts`` with lines=1 and n_max=16."""
+
+
+@pytest.mark.parametrize(("bits", "codes", "width", "reducer", "luts"), MEASURED)
+def test_estimated_area_is_near_what_was_measured(bits: int, codes: int, width: int, reducer: str, luts: int) -> None:
+    spec = LutGemmSpec(act_bits=bits, weight_bits=bits, codes=codes, width=width, reducer=reducer, lines=1, n_max=16)
+    assert area.luts(spec) == pytest.approx(luts, rel=area.ERROR)
+
+
+@pytest.mark.parametrize(
+    ("values", "reducer"),
+    [
+        ({}, "direct"),
+        ({"codes": 64, "k_max": 64}, "direct"),  # and no sum would be short enough for another one
+        ({"codes": 512, "lines": 16, "width": 32}, "bucket"),  # more codes than direct can have
+        ({"act_bits": 1, "weight_bits": 1, "codes": 64}, "histogram"),  # four counters are less than adders of products
+        (
+            {"act_bits": 1, "weight_bits": 1, "codes": 64, "width": 1, "k_max": 64},
+            "direct",
+        ),  # four cycles in place of 1
+        ({"act_bits": 2, "weight_bits": 2, "codes": 64, "width": 1, "table": "fp16"}, "histogram"),
+    ],
+)
+def test_auto_is_the_least_area_times_cycles(values: dict[str, Any], reducer: str) -> None:
+    assert LutGemmSpec(reducer="auto", **values).reducer == reducer
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
@@ -120,6 +166,10 @@ def test_counts_times_products_are_the_sum() -> None:
         (
             {"reducer": "direct", "codes": 256},
             "codes must be at most 240 for reducer direct with 260 bits a code, not 256",
+        ),
+        (
+            {"reducer": "auto", "codes": 496, "table": "fp16", "act_bits": 4, "lines": 1, "width": 3},
+            "width must be a power of two, not 3",
         ),
         ({"reducer": "bucket", "table": "fp16"}, "table must be int16 for reducer bucket, not 'fp16'"),
     ],

@@ -91,7 +91,7 @@ class KMeansLinearSpec(UnitSpec):
     lines: int = param(4, "outputs at a time", low=1, high=64)
     codes: int = param(16, "codes per line and cycle", low=1, high=1024)
     width: int = param(16, "counters, or buckets, per line and cycle in the weighted sum", low=1, high=256)
-    reducer: str = param("direct", "how codes become a sum", choices=REDUCERS)
+    reducer: str = param(AUTO, "how codes become a sum; auto: the least area times cycles", choices=(*REDUCERS, AUTO))
     outliers: int = param(8, "most outliers on each side", low=1, high=2048)
     selector: str = param(
         AUTO, "variant of orizuru; auto: the smallest that the main path does not wait for", choices=(*SELECTORS, AUTO)
@@ -101,7 +101,8 @@ class KMeansLinearSpec(UnitSpec):
 
     def _derive(self) -> dict[str, Any]:
         self._fit()
-        return {"selector": self._smallest()} if self.selector == AUTO else {}
+        selector = {"selector": self._smallest()} if self.selector == AUTO else {}
+        return selector | {"reducer": self.gemm.reducer}
 
     def _smallest(self) -> str:
         """Of the variants with results by rank whose last result comes while the main path is busy, and which keep up

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from golden import latency
 from golden.formats import FLOATS
-from golden.kmeans import token
+from golden.kmeans import area, token
 from golden.kmeans.timing import Pipeline, Work
 from golden.numerics import canonical, round_fp32, shifted
 from golden.ports import Beats, Field, StatusPort, StreamPort
-from golden.spec import SpecError, UnitSpec, param
+from golden.spec import AUTO, SpecError, UnitSpec, param
 
 Int = NDArray[np.int64]
 
@@ -66,7 +66,9 @@ class LutGemmSpec(UnitSpec):
     Reducers    ``histogram``: how often each pair of indices comes is counted, ``2**(act_bits+weight_bits)`` counters a
                 line; then each count is multiplied by its product, ``width`` at a time (the paper). ``bucket``: the
                 activations' centroids are added up per weight index, then ``2**weight_bits`` multiplications (as in
-                GOBO). ``direct``: each pair's product is looked up and added. All give the same bits.
+                GOBO). ``direct``: each pair's product is looked up and added. All give the same bits. ``auto``: of
+                those that these sizes allow the one with the least area times cycles of a token of full size, by the
+                estimate of :mod:`golden.kmeans.area`.
     Streams     ``act``: ``codes`` indices per beat, each with a ``valid`` bit; a lane without it counts nowhere; tlast
                 ends the token. ``w``: for each group of ``lines`` output channels, for each beat of ``act``, the weight
                 indices of all lines: lane ``line * codes + code``. ``cfg``: one beat per token: the number of output
@@ -95,9 +97,25 @@ class LutGemmSpec(UnitSpec):
     width: int = param(16, "counters, or buckets, per line and cycle in the weighted sum", low=1, high=256)
     k_max: int = param(4096, "most activations of a token", low=1, high=32768)
     n_max: int = param(4096, "most output channels", low=1, high=65536)
-    reducer: str = param("histogram", "how codes become a sum", choices=REDUCERS)
+    reducer: str = param(
+        "histogram", "how codes become a sum; auto: the least area times cycles", choices=(*REDUCERS, AUTO)
+    )
     table: str = param("int16", "format of the table's entries", choices=("int16", "fp16"))
     out: str = param("raw", "results: exact sums, or scaled to FP32", choices=("raw", "fp32"))
+
+    def _derive(self) -> dict[str, Any]:
+        return {"reducer": self._cheapest()} if self.reducer == AUTO else {}
+
+    def _cheapest(self) -> str:
+        allowed = []
+        for reducer in REDUCERS:
+            try:
+                allowed.append(type(self)(**self.values() | {"reducer": reducer}))
+            except SpecError as e:
+                refusal = e
+        if not allowed:
+            raise refusal
+        return min(allowed, key=lambda spec: area.luts(spec) * max(spec.rows, spec.reduce)).reducer
 
     def _check(self) -> None:
         if self.codes > UNIT and self.codes % UNIT:
