@@ -1,0 +1,1 @@
+"""Mixture of experts: conversion, routing, dispatch and the experts themselves."""
