@@ -1,1 +1,1 @@
-"""Mixture of experts: conversion, routing, dispatch and the experts themselves."""
+"""Mixture of experts: a dense SwiGLU network split into shared and routed experts without training."""
