@@ -17,11 +17,13 @@ from golden.mixpe.baseline import BaselineSpec
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
+from golden.moe.expert import ExpertFFNSpec
 from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
 from hdl.kmeans.function import KMeansFunction
 from hdl.kmeans.lutgemm import LutGemm
 from hdl.kmeans.quantizer import Quantizer
+from hdl.layers.expert_ffn import ExpertFFN
 from hdl.layers.kmeans_linear import KMeansLinear
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
@@ -170,6 +172,28 @@ UNITS = {
                     "outliers": 2,
                 },
                 "smollm2": {"lines": 8, "codes": 32, "outliers": 6},
+            },
+            "simulated",
+        ),
+        Unit(
+            "expert_ffn",
+            "SwiGLU experts on one GEMM engine: a shared one, routed ones by queues of tokens, summed up per token",
+            "CMoE (arXiv 2502.04416), shared and routed experts",
+            ExpertFFNSpec,
+            ExpertFFN,
+            {
+                "tiny": {
+                    "d": 32,
+                    "neurons": 32,
+                    "experts": 3,
+                    "tokens": 5,
+                    "slots": 2,
+                    "rows": 2,
+                    "cols": 4,
+                    "group": 16,
+                },
+                "square": {"rows": 16, "cols": 16},
+                "decode": {"rows": 1, "cols": 64, "tokens": 1},
             },
             "simulated",
         ),

@@ -3,7 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
-from tb import kmeans_function, kmeans_linear, kmeans_quantizer, lutgemm, mixpe, mixpe_pe, orizuru, pe_baseline
+from tb import (
+    expert_ffn,
+    kmeans_function,
+    kmeans_linear,
+    kmeans_quantizer,
+    lutgemm,
+    mixpe,
+    mixpe_pe,
+    orizuru,
+    pe_baseline,
+)
 from tb.transactions import Case
 
 BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
@@ -15,6 +25,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "lutgemm": lutgemm.bench,
     "kmeans_linear": kmeans_linear.bench,
     "kmeans_function": kmeans_function.bench,
+    "expert_ffn": expert_ffn.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 

@@ -1,0 +1,403 @@
+"""The experts of a feed-forward network: specification and bit-true model of the unit ``expert_ffn``."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden import latency, q4_1
+from golden.mixpe.gemm import MixPESpec
+from golden.mixpe.job import Gemm
+from golden.moe.swiglu import SiluSpec, swiglu
+from golden.numerics import canonical
+from golden.ports import Beats, Field, StatusPort, StreamPort
+from golden.spec import SpecError, UnitSpec, param
+
+Int = NDArray[np.int64]
+F32 = NDArray[np.float32]
+
+ADDRESS_BITS = 32
+SPARE = 2
+"""Lanes beyond the rows: a word per row is read while the words before are used, in so many cycles more."""
+
+
+GATHER = 4
+"""Cycles, beside one per row, from the beginning of a phase to its first step: the last row's word, their change."""
+
+SEND = 3
+"""Cycles from the end of the last phase to the first result: read, queued, handed on."""
+
+
+class Weights(NamedTuple):
+    """Of a GEMM, inputs first: codes ``[K, N]``, scales and minima or zero points ``[groups, N]``."""
+
+    codes: NDArray[Any]
+    scale: NDArray[Any]
+    extra: NDArray[Any] | None = None
+
+
+class Expert(NamedTuple):
+    """``up``: ``[d, 2m]``, gate and up of neuron j in columns 2j and 2j + 1; ``down``: ``[m, d]``."""
+
+    up: Weights
+    down: Weights
+
+    @property
+    def neurons(self) -> int:
+        return len(self.down.codes)
+
+
+def expert(gate: q4_1.Matrix, up: q4_1.Matrix, down: q4_1.Matrix) -> Expert:
+    """Of matrices as they are stored: gate and up ``[m, d]``, down ``[d, m]``."""
+
+    def interleaved(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        return np.stack((a, b), axis=1).reshape(2 * len(a), -1).T
+
+    both = Weights(*(interleaved(getattr(gate, name), getattr(up, name)) for name in q4_1.Matrix._fields))
+    return Expert(both, Weights(*(part.T for part in down)))
+
+
+class Queue(NamedTuple):
+    """The tokens of a routed expert, and their weights."""
+
+    expert: int
+    tokens: Int
+    weights: F32
+
+
+@dataclass(frozen=True, eq=False)
+class ExpertBatch:
+    """A job: FP16 codes ``x[T, d]``, the experts (the shared one, then the routed ones, which ``queues`` count from 0),
+    and the queues in order. ``load``: the table of experts comes with the batch; without it, it is the one before."""
+
+    x: Int
+    experts: tuple[Expert, ...]
+    queues: tuple[Queue, ...]
+    load: bool = True
+
+    def work(self) -> Iterator[tuple[Expert, Int, F32]]:
+        """Expert after expert: its tokens and their weights; the shared one has them all."""
+        everyone = np.arange(len(self.x))
+        yield self.experts[0], everyone, np.ones(len(everyone), np.float32)
+        for queue in self.queues:
+            yield self.experts[1 + queue.expert], queue.tokens, queue.weights
+
+
+class Phase(NamedTuple):
+    """Half of an expert: ``tiles`` of columns, each for ``passes`` tiles of tokens, of ``steps``."""
+
+    tiles: int
+    passes: int
+    steps: int
+
+
+class ExpertFFNSpec(UnitSpec):
+    """SwiGLU experts on one GEMM engine: a shared one for all tokens of a batch, routed ones for the tokens of their
+    queues, summed up per token.
+
+    Formula     ``y[t] = E_shared(x[t]) + sum over the queues, in order, of weight * E_e(x[t])``;
+                ``E(x) = down(swiglu(gate(x), up(x)))``.
+    Rounding    GEMMs as :class:`golden.mixpe.gemm.MixPESpec` with activations FP16, aligned per token and group of
+                weights to ``align`` bits on a power of two; results FP32. SwiGLU as :mod:`golden.moe.swiglu`, its
+                results FP16, the largest finite one where they are beyond. Products with weights and sums over experts
+                are FP32, each rounded once, the shared expert first. So a token's result depends on its own experts
+                alone, not on the batch that it is in.
+    Streams     ``i``: ``lanes`` activations per beat, token after token, tlast on the batch's last. ``cfg``: one beat
+                per batch: whether a table of experts comes. ``desc``: that table, the shared expert first: addresses of
+                its weights (up, down) and its neurons; tlast on the last. ``job``: the queues in order: expert, first
+                entry, entries; tlast on the last; a batch without queues gives one whose ``valid`` is 0. ``entry``:
+                token and weight of each entry. ``fetch``: a tile of weights is wanted: its address and its steps,
+                counted in steps; ``wgt`` answers with that many beats of ``cols`` codes, ``par`` with a beat of
+                parameters per group. ``o``: ``words`` results per beat, token after token, tlast on the batch's last.
+                ``stats``: one beat per batch: steps of the array, tiles fetched.
+    Memory      an expert's up matrix is ``2m / cols`` tiles of d steps, one after the other, its down matrix
+                ``d / cols`` tiles of m steps; beat ``a / group`` of its parameters belongs to step a of a tile. Every
+                tile is fetched once per batch, and none of experts without tokens.
+    Latency     ``latency`` is that of a batch of one token without queues, from its last beat to its first result.
+    Throughput  ``cycles``: loading, then for every expert both GEMMs, of ``passes * tiles`` tiles of the engine each,
+                then the results. Weights stream in while those before are used.
+    Ranges      neurons must be a multiple of ``cols / 2``, ``lanes`` and ``group``, d of ``cols`` and ``lanes``.
+                ``sts_error``: bit 0, a batch had more than ``tokens`` tokens (the rest is lost).
+    Source      the experts of CMoE (arXiv 2502.04416); dispatch order and one reading of the weights per batch as in
+                production systems (arXiv 2211.10017).
+    Not done    biases; loading a batch while the one before is computed.
+    """
+
+    unit: ClassVar[str] = "expert_ffn"
+
+    d: int = param(576, "width of the model", low=16, high=16384)
+    neurons: int = param(576, "most neurons of an expert", low=16, high=16384)
+    experts: int = param(5, "most routed experts", low=1, high=64)
+    tokens: int = param(16, "most tokens of a batch", low=1, high=1024)
+    slots: int = param(3, "most routed experts of a token", low=1, high=64)
+    rows: int = param(4, "rows of the array: tokens at a time", low=1, high=64)
+    cols: int = param(64, "columns of the array: outputs at a time", low=4, high=64)
+    lanes: int | None = param(
+        None, "activations per word of the memories; derived: the least power of two of rows + 2", low=8, high=256
+    )
+    weight: str = param("uint4_min", "weight format", choices=("uint4_min", "int4", "int8", "uint4"))
+    group: int = param(32, "inputs that share a weight scale and an exponent of activations", low=16, high=256)
+    align: int = param(8, "bits of activations", low=8, high=24)
+    core: str = param("booth", "product core", choices=("shift_add", "booth", "multiply"))
+    scaled: bool = param(False, "experts have weights other than 1")
+    reach: int = param(4, "SiLU: the table goes to two to this", low=1, high=5)
+    segments: int = param(5, "SiLU: segments per unit, two to this", low=1, high=8)
+
+    def _derive(self) -> dict[str, Any]:
+        return {"lanes": max(8, 1 << (self.rows + SPARE - 1).bit_length())}
+
+    def _check(self) -> None:
+        for name in ("rows", "cols", "lanes", "group"):
+            value = getattr(self, name)
+            if value & (value - 1):
+                raise SpecError(f"{name} must be a power of two, not {value}")
+        assert self.lanes
+        if self.lanes < self.rows + SPARE:
+            raise SpecError(f"lanes must be at least {self.rows + SPARE} with {self.rows} rows, not {self.lanes}")
+        if self.slots > self.experts:
+            raise SpecError(f"slots must be at most experts = {self.experts}, not {self.slots}")
+        for name, units in (("d", (self.cols, self.lanes, self.group)), ("neurons", self.grain)):
+            for unit in units:
+                if getattr(self, name) % unit:
+                    raise SpecError(f"{name} must be a multiple of {unit}, not {getattr(self, name)}")
+        _ = self.engine, self.silu
+        if self.words > self.cols:
+            raise SpecError(f"cols must be at least {self.words} with {self.rows} rows, not {self.cols}")
+
+    @property
+    def grain(self) -> tuple[int, int, int]:
+        """An expert's neurons are a multiple of these."""
+        return self.cols // 2, self._lanes, self.group
+
+    @cached_property
+    def engine(self) -> MixPESpec:
+        return MixPESpec(
+            weight=self.weight,
+            act="fp16_aligned",
+            align=self.align,
+            rows=self.rows,
+            cols=self.cols,
+            group=self.group,
+            k_max=max(self.d, self.neurons),
+            core=self.core,
+        )
+
+    @cached_property
+    def silu(self) -> SiluSpec:
+        return SiluSpec(reach=self.reach, segments=self.segments)
+
+    @property
+    def _lanes(self) -> int:
+        assert self.lanes
+        return self.lanes
+
+    @property
+    def words(self) -> int:
+        """Results per beat."""
+        assert self.engine.words
+        return self.engine.words
+
+    @property
+    def ring(self) -> int:
+        """Steps of weights that are kept: a tile, and nearly half of one at least that comes while it is used."""
+        return 1 << (3 * self.engine.k_max // 2 - 1).bit_length()
+
+    @property
+    def most_tiles(self) -> int:
+        """Tiles of columns of a matrix."""
+        return max(2 * self.neurons, self.d) // self.cols
+
+    @property
+    def most_passes(self) -> int:
+        """Tiles of tokens of a queue."""
+        return -(-self.tokens // self.rows)
+
+    @property
+    def most_words(self) -> int:
+        """Of a token's activations or hidden values."""
+        return self.engine.k_max // self._lanes
+
+    @property
+    def entries(self) -> int:
+        """Of all queues, at most."""
+        return self.tokens * self.slots
+
+    @property
+    def ports(self) -> tuple[StreamPort, ...]:
+        wgt, par = self.engine.port("wgt"), self.engine.port("par")
+
+        def uint(name: str, most: int) -> Field:
+            return Field(name, most.bit_length(), f"uint{most.bit_length()}")
+
+        address = Field("address", ADDRESS_BITS, f"uint{ADDRESS_BITS}")
+        places = (Field(name, ADDRESS_BITS, f"uint{ADDRESS_BITS}") for name in ("up", "down"))
+        valid = Field("valid", 1, "uint1")
+        queue = (uint("expert", self.experts - 1 or 1), uint("first", self.entries), uint("count", self.tokens), valid)
+        weight = (Field("weight", 32, "fp32"),) if self.scaled else ()
+        token = uint("token", self.tokens - 1 or 1)
+        counters = tuple(Field(name, 32, "uint32") for name in ("steps", "fetches"))
+        x, y = Field("x", 16, "fp16"), Field("y", 32, "fp32")
+        return (
+            StreamPort("i", "in", self._lanes, (x,), "batch", "activations, token after token"),
+            StreamPort("cfg", "in", 1, (Field("load", 1, "uint1"),), "", "whether a table comes; one per batch"),
+            StreamPort("desc", "in", 1, (*places, uint("neurons", self.neurons)), "table", "experts, shared one first"),
+            StreamPort("job", "in", 1, queue, "batch", "queues; valid 0: none"),
+            StreamPort("entry", "in", 1, (token, *weight), "", "entries of the queues"),
+            StreamPort("fetch", "out", 1, (address, uint("steps", self.engine.k_max)), "", "tiles that are wanted"),
+            StreamPort("wgt", "in", self.cols, wgt.fields, "", "a step's weights"),
+            StreamPort("par", "in", self.cols, par.fields, "", "a group's parameters"),
+            StreamPort("o", "out", self.words, (y,), "batch", "results, token after token"),
+            StreamPort("stats", "out", 1, counters, "", "one per batch"),
+        )
+
+    @property
+    def status(self) -> tuple[StatusPort, ...]:
+        return (StatusPort("error", ("a batch had more tokens than fit",)),)
+
+    # --- time ---
+
+    @property
+    def latency(self) -> int:
+        words = self.d // self._lanes
+        return self._sent(1, words, 0, self._sizes(self.neurons, 1)) - (words - 1)
+
+    def cycles(self, *jobs: ExpertBatch) -> int:
+        begin = latency.SKID
+        for job in jobs:
+            words = len(job.x) * self.d // self._lanes
+            first = self._sent(begin, words, len(job.experts) if job.load else 0, self.phases(job))
+            beats = len(job.x) * self.d // self.words
+            begin = first + beats  # the counters follow the last result; the next batch begins
+        return begin + 1
+
+    def _sent(self, begin: int, words: int, table: int, phases: list[Phase]) -> int:
+        """The cycle of the first result of a batch that begins in cycle ``begin``."""
+        start = begin + 2 + max(words, table)
+        for n, phase in enumerate(phases):
+            first = start + self.rows + GATHER
+            stored = first + self.engine.timing.cycles([phase.steps] * phase.passes * phase.tiles, self.group) - 1
+            start = stored + (self.combining + 2 if n % 2 else self.silu.swiglu_latency("fp16") + 1)
+        return start - 1 + SEND
+
+    @property
+    def combining(self) -> int:
+        """From a result of the array to its sum in memory: its token, its weight, the sum so far, added."""
+        return 1 + latency.MULTIPLY * self.scaled + 1 + latency.ADD
+
+    def figures(self) -> dict[str, int | float]:
+        shared = self._sizes(self.neurons, self.most_passes)
+        return {
+            "latency": self.latency,
+            "macs_per_cycle": self.rows * self.cols,
+            "ring_steps": self.ring,
+            f"steps_shared_{self.tokens}_tokens": sum(p.tiles * p.passes * p.steps for p in shared),
+        }
+
+    # --- arithmetic ---
+
+    def compute(self, job: ExpertBatch) -> F32:
+        y = np.zeros((len(job.x), self.d), np.float32)
+        for n, (mine, tokens, weights) in enumerate(job.work()):
+            part = self._gemm(self.hidden(job.x[tokens], mine), mine.down)
+            with np.errstate(all="ignore"):
+                part = canonical(part * weights[:, None])
+                y[tokens] = part if n == 0 else canonical(y[tokens] + part)
+        return y
+
+    def hidden(self, x: Int, mine: Expert) -> Int:
+        """FP16 codes ``[tokens, m]``."""
+        both = self._gemm(x, mine.up)
+        return swiglu(both[:, ::2], both[:, 1::2], self.silu, "fp16").view(np.uint16).astype(np.int64)
+
+    def _gemm(self, x: Int, weights: Weights) -> F32:
+        return self.engine.compute(Gemm(x=x, w=weights.codes, scale=weights.scale, extra=weights.extra))
+
+    # --- streams ---
+
+    def phases(self, job: ExpertBatch) -> list[Phase]:
+        """Up and down of each expert, in order."""
+        sizes = (self._sizes(mine.neurons, -(-len(tokens) // self.rows)) for mine, tokens, _ in job.work())
+        return [phase for both in sizes for phase in both]
+
+    def _sizes(self, neurons: int, passes: int) -> list[Phase]:
+        return [Phase(2 * neurons // self.cols, passes, self.d), Phase(self.d // self.cols, passes, neurons)]
+
+    def addresses(self, job: ExpertBatch) -> list[tuple[int, int]]:
+        """Of each expert's up and down matrix, one behind the other."""
+        found, at = [], 0
+        for mine in job.experts:
+            down = at + 2 * mine.neurons // self.cols * self.d
+            found.append((at, down))
+            at = down + self.d // self.cols * mine.neurons
+        return found
+
+    def inputs(self, job: ExpertBatch) -> dict[str, Beats]:
+        up, down = np.array(self.addresses(job)).T[:, :, None]
+        table = {"up": up, "down": down, "neurons": [[mine.neurons] for mine in job.experts]}
+        ends = np.arange(len(job.experts)) == len(job.experts) - 1
+        table = {name: np.array(values)[: None if job.load else 0] for name, values in table.items()}
+        tiles = [self._tiles(weights) for mine, _, _ in job.work() for weights in mine]
+        x = job.x.reshape(-1, self._lanes)
+        return {
+            "i": self.port("i").pack(x=x, last=np.arange(len(x)) == len(x) - 1),
+            "cfg": self.port("cfg").pack(load=[[job.load]]),
+            "desc": self.port("desc").pack(last=ends[: None if job.load else 0], **table),
+            "job": self._queues(job),
+            "entry": self._entries(job),
+            "wgt": Beats.concatenate([tile["wgt"] for tile in tiles]),
+            "par": Beats.concatenate([tile["par"] for tile in tiles]),
+        }
+
+    def _queues(self, job: ExpertBatch) -> Beats:
+        sizes = [len(queue.tokens) for queue in job.queues]
+        fields = {
+            "expert": [queue.expert for queue in job.queues] or [0],
+            "first": [sum(sizes[:i]) for i in range(len(sizes))] or [0],
+            "count": sizes or [0],
+            "valid": [1] * len(sizes) or [0],
+        }
+        number = len(fields["valid"])
+        columns = {name: np.array(values)[:, None] for name, values in fields.items()}
+        return self.port("job").pack(last=np.arange(number) == number - 1, **columns)
+
+    def _entries(self, job: ExpertBatch) -> Beats:
+        tokens = np.concatenate([np.zeros(0, np.int64), *(queue.tokens for queue in job.queues)])
+        fields = {"token": tokens[:, None]}
+        if self.scaled:
+            weights = np.concatenate([np.zeros(0, np.float32), *(queue.weights for queue in job.queues)])
+            fields["weight"] = weights.astype(np.float32).view(np.uint32).astype(np.int64)[:, None]
+        return self.port("entry").pack(**fields)
+
+    def _tiles(self, weights: Weights) -> dict[str, Beats]:
+        """All tiles of a matrix, as the engine takes them, but for tlast."""
+        nothing = np.zeros((1, len(weights.codes)), np.int64)
+        beats = self.engine.inputs(Gemm(x=nothing, w=weights.codes, scale=weights.scale, extra=weights.extra))
+        return {name: Beats(beats[name].data, np.zeros(len(beats[name]), np.bool_)) for name in ("wgt", "par")}
+
+    def outputs(self, job: ExpertBatch, result: F32) -> dict[str, Beats]:
+        address, steps = [], []
+        for mine, at in self._fetched(job):
+            for base, phase in zip(at, self._sizes(mine.neurons, 1), strict=True):
+                address += [base + tile * phase.steps for tile in range(phase.tiles)]
+                steps += [phase.steps] * phase.tiles
+        y = result.view(np.uint32).astype(np.int64).reshape(-1, self.words)
+        phases = self.phases(job)
+        busy = sum(p.tiles * p.passes * p.steps for p in phases)
+        counters = {"steps": [[busy]], "fetches": [[len(steps)]]}
+        return {
+            "fetch": self.port("fetch").pack(address=np.array(address)[:, None], steps=np.array(steps)[:, None]),
+            "o": self.port("o").pack(y=y, last=np.arange(len(y)) == len(y) - 1),
+            "stats": self.port("stats").pack(**counters),
+        }
+
+    def _fetched(self, job: ExpertBatch) -> Iterator[tuple[Expert, tuple[int, int]]]:
+        at = self.addresses(job)
+        for number in (0, *(1 + queue.expert for queue in job.queues)):
+            yield job.experts[number], at[number]
+
+    def result(self, job: ExpertBatch, outputs: Mapping[str, Beats]) -> F32:
+        y = self.port("o").unpack(outputs["o"])["y"]
+        return y.reshape(len(job.x), self.d).astype(np.uint32).view(np.float32)

@@ -1,0 +1,1 @@
+"""Mixture of experts: blocks of the units that choose experts and compute them."""

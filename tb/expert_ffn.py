@@ -1,0 +1,117 @@
+"""The bench of unit ``expert_ffn``: transactions made from the specification and a seed."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from golden.moe.expert import Expert, ExpertBatch, ExpertFFNSpec, Queue, Weights
+from golden.quantize import float_codes
+from tb.transactions import Case, case_of, cases_of
+
+
+def bench(spec: ExpertFFNSpec, seed: int) -> list[Case]:
+    """Batches of every length, queues of every kind, tables kept and changed, all stalls, resets, status."""
+    rng = np.random.default_rng(seed)
+    mixed = chain(spec, rng, 4)
+    cases = [
+        *(case_of(spec, f"tokens-{t}", [random_batch(spec, rng, t)], seed=seed) for t in lengths(spec)),
+        case_of(spec, "no-queues", [replace(random_batch(spec, rng, 2), queues=())], seed=seed),
+        case_of(spec, "all-to-one", [_all_to_one(spec, rng)], seed=seed),
+        case_of(spec, "everyone", [_everyone(spec, rng)], seed=seed),
+        case_of(spec, "extremes", [_extremes(spec, rng)], seed=seed),
+        *cases_of(spec, "mixed", mixed, seed=seed),
+        *(case_of(spec, f"{p.name}-late", mixed[:2], seed=seed, stall={p.name: 240}) for p in spec.ports),
+        _too_long(spec, rng, seed),
+    ]
+    span = spec.cycles(mixed[0])
+    for at in (0, 1, 3, span // 4, span // 2, 3 * span // 4, span - 2, span + 3):
+        cut = case_of(spec, f"reset-in-cycle-{at}", mixed[:2], seed=seed, reset_at=at)
+        cases += [cut, case_of(spec, f"after-{cut.name}", [mixed[0]], seed=seed)]
+    return cases
+
+
+def lengths(spec: ExpertFFNSpec) -> list[int]:
+    """Of batches."""
+    return sorted({1, 2, spec.rows, min(spec.rows + 1, spec.tokens), spec.tokens} & set(range(spec.tokens + 1)))
+
+
+def chain(spec: ExpertFFNSpec, rng: np.random.Generator, number: int) -> list[ExpertBatch]:
+    """Batches; every other one uses the table that is there."""
+    jobs: list[ExpertBatch] = []
+    for n in range(number):
+        job = random_batch(spec, rng, int(rng.integers(1, spec.tokens, endpoint=True)))
+        if n % 2:
+            job = replace(job, experts=jobs[-1].experts, load=False)
+        jobs.append(job)
+    return jobs
+
+
+def random_batch(spec: ExpertFFNSpec, rng: np.random.Generator, tokens: int) -> ExpertBatch:
+    """Each token has up to ``slots`` experts; the queues of experts without tokens are left out."""
+    chosen = [set(rng.permutation(spec.experts)[: rng.integers(0, spec.slots, endpoint=True)]) for _ in range(tokens)]
+    queues = []
+    for e in range(spec.experts):
+        mine = np.array([t for t in range(tokens) if e in chosen[t]], np.int64)
+        if len(mine):
+            queues.append(Queue(e, mine, random_weights(spec, rng, len(mine))))
+    x = float_codes(rng.normal(0, 1, (tokens, spec.d)), "fp16")
+    return ExpertBatch(x, random_experts(spec, rng), tuple(queues))
+
+
+def random_weights(spec: ExpertFFNSpec, rng: np.random.Generator, number: int) -> np.ndarray:
+    return rng.normal(1, 0.2, number).astype(np.float32) if spec.scaled else np.ones(number, np.float32)
+
+
+def random_experts(spec: ExpertFFNSpec, rng: np.random.Generator) -> tuple[Expert, ...]:
+    """The shared expert is the largest."""
+    grain = int(np.lcm.reduce(spec.grain))
+    sizes = [spec.neurons, *(grain * rng.integers(1, spec.neurons // grain, endpoint=True, size=spec.experts))]
+    return tuple(
+        Expert(_random_matrix(spec, rng, spec.d, 2 * m), _random_matrix(spec, rng, m, spec.d)) for m in map(int, sizes)
+    )
+
+
+def _random_matrix(spec: ExpertFFNSpec, rng: np.random.Generator, k: int, n: int) -> Weights:
+    engine = spec.engine
+    low, high = engine.weight_format.low, engine.weight_format.high
+    codes = rng.integers(low, high, (k, n), endpoint=True)
+    groups = (k // spec.group, n)
+    scale = rng.normal(0, 0.02, groups).astype(np.float16)
+    correction = engine.weight_format.correction
+    if correction == "none":
+        return Weights(codes, scale)
+    if correction == "zero":
+        return Weights(codes, scale, rng.integers(low, high, groups, endpoint=True))
+    return Weights(codes, scale, (rng.normal(0, 0.1, groups)).astype(np.float16))
+
+
+def _all_to_one(spec: ExpertFFNSpec, rng: np.random.Generator) -> ExpertBatch:
+    job = random_batch(spec, rng, spec.tokens)
+    everyone = np.arange(spec.tokens)
+    return replace(job, queues=(Queue(spec.experts - 1, everyone, random_weights(spec, rng, spec.tokens)),))
+
+
+def _everyone(spec: ExpertFFNSpec, rng: np.random.Generator) -> ExpertBatch:
+    """The first ``slots`` experts have all tokens."""
+    job = random_batch(spec, rng, spec.tokens)
+    everyone = np.arange(spec.tokens)
+    queues = tuple(Queue(e, everyone, random_weights(spec, rng, spec.tokens)) for e in range(spec.slots))
+    return replace(job, queues=queues)
+
+
+def _extremes(spec: ExpertFFNSpec, rng: np.random.Generator) -> ExpertBatch:
+    """Activations of all bit patterns, zeros and NaN among them."""
+    job = _everyone(spec, rng)
+    x = rng.integers(0, 1 << 16, job.x.shape)
+    x[0] = 0
+    x[-1, :] = 0x7BFF
+    return replace(job, x=x)
+
+
+def _too_long(spec: ExpertFFNSpec, rng: np.random.Generator, seed: int) -> Case:
+    """One token more than fits is lost."""
+    job = _all_to_one(spec, rng)
+    case = case_of(spec, "too-long", [job], seed=seed, status={"sts_error": 1})
+    x = np.concatenate([job.x, job.x[:1]])
+    more = spec.inputs(replace(job, x=x))["i"]
+    return replace(case, inputs={**case.inputs, "i": more}, cycles=None)

@@ -1,0 +1,146 @@
+"""Unit ``expert_ffn``: the exported Verilog against its golden model, and that against real arithmetic."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from golden.moe.expert import ExpertFFNSpec
+from golden.spec import SpecError
+from hdl.layers.expert_ffn import ExpertFFN
+from hdl.moe.combine import Combine
+from hdl.moe.fetcher import Fetcher
+from hdl.moe.gather import Gather
+from hdl.moe.queues import Queues
+from hdl.moe.results import Results
+from hdl.moe.ring import Ring
+from hdl.moe.sequencer import Sequencer
+from tb.expert_ffn import random_batch
+from tb.faults import one_in, turns_red
+from tb.runner import both_see_the_same, run_bulk
+from tb.units import BENCHES
+
+TINY = ExpertFFNSpec(d=32, neurons=32, experts=3, tokens=5, slots=2, rows=2, cols=4, group=16)
+WEIGHTED = ExpertFFNSpec(
+    d=64, neurons=96, experts=4, tokens=7, slots=4, rows=4, cols=16, group=32, weight="int8", scaled=True
+)
+ONE_ROW = ExpertFFNSpec(
+    d=48, neurons=16, experts=1, tokens=3, slots=1, rows=1, cols=16, group=16, weight="uint4", align=16, scaled=True
+)
+SPECS = [TINY, WEIGHTED, ONE_ROW]
+
+
+def _id(spec: ExpertFFNSpec) -> str:
+    return f"{spec.weight}-{spec.rows}x{spec.cols}-{spec.align}"
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_id)
+def test_bulk(spec: ExpertFFNSpec) -> None:
+    run_bulk(spec, BENCHES["expert_ffn"](spec, 1), 1)
+
+
+def test_cocotb_sees_what_bulk_sees() -> None:
+    cases = [c for c in BENCHES["expert_ffn"](TINY, 2) if c.name in ("tokens-2", "mixed-both")]
+    both_see_the_same(TINY, cases, 2)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_id)
+def test_a_token_does_not_depend_on_its_batch(spec: ExpertFFNSpec) -> None:
+    """Alone it gives the same bits."""
+    job = random_batch(spec, np.random.default_rng(3), spec.tokens)
+    together = spec.compute(job)
+    for t in range(spec.tokens):
+        mine = (q._replace(weights=q.weights[q.tokens == t]) for q in job.queues if t in q.tokens)
+        alone = replace(job, x=job.x[t : t + 1], queues=tuple(q._replace(tokens=np.zeros(1, np.int64)) for q in mine))
+        assert np.array_equal(spec.compute(alone)[0].view(np.uint32), together[t].view(np.uint32))
+
+
+@pytest.mark.parametrize("align", [8, 12, 16])
+def test_against_real_arithmetic(align: int) -> None:
+    """What is left is the noise of activations of so many bits."""
+    spec = replace(WEIGHTED, align=align)
+    job = random_batch(spec, np.random.default_rng(4), spec.tokens)
+    x = job.x.astype(np.uint16).view(np.float16).astype(np.float64)
+    y = np.zeros((len(x), spec.d))
+    for mine, tokens, weights in job.work():
+        up, down = (m.codes * np.repeat(m.scale.astype(np.float64), spec.group, axis=0) for m in mine)
+        both = x[tokens] @ up
+        h = both[:, ::2] / (1 + np.exp(-both[:, ::2])) * both[:, 1::2]
+        y[tokens] += weights[:, None] * (h @ down)
+    noise = 10 * np.log10(np.square(y).sum() / np.square(spec.compute(job) - y).sum())
+    assert noise > 6 * align - 14
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"rows": 3}, "rows must be a power of two, not 3"),
+        ({"rows": 16, "lanes": 16}, "lanes must be at least 18 with 16 rows, not 16"),
+        ({"slots": 6}, "slots must be at most experts = 5, not 6"),
+        ({"d": 544}, "d must be a multiple of 64, not 544"),
+        ({"neurons": 80}, "neurons must be a multiple of 32, not 80"),
+        ({"rows": 64, "lanes": 64, "group": 64, "cols": 4}, "cols must be at least 8 with 64 rows, not 4"),
+    ],
+)
+def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SpecError) as e:
+        ExpertFFNSpec(**values)
+    assert str(e.value) == sentence
+
+
+# name: configuration, class, method, what stands there, what stands there instead
+FAULTS: dict[str, tuple[ExpertFFNSpec, Any, str, str, str]] = {
+    "weights are freed before their last pass": (TINY, Ring, "elaborate", "take & last_pass", "take"),
+    "the next tile begins where this one does": (
+        TINY,
+        Ring,
+        "elaborate",
+        "base.eq(base + self.length + 1)",
+        "base.eq(base)",
+    ),
+    "words that have not come": (TINY, Ring, "elaborate", "(step < ahead)", "1"),
+    "words that were not asked for": (TINY, Ring, "elaborate", "coming.any()", "1"),
+    "rows without a token are not 0": (TINY, Gather, "_read", "Mux(absent, 0, self.data)", "self.data"),
+    "the next words over those that wait": (TINY, Gather, "_read", "filling | ~kept | self._swap", "1"),
+    "tlast too early": (TINY, Gather, "_shift", "last & ~left.any()", "last"),
+    "a sum of old and new": (TINY, Combine, "elaborate", "Mux(first, ", "Mux(0, "),
+    "a row of results changes while it waits": (TINY, Combine, "_send", "~(sending | there)", "~sending"),
+    "one result too few": (TINY, Combine, "_send", "send_row + 1 ==", "send_row + 2 =="),
+    "tiles are not where they are": (TINY, Fetcher, "elaborate", "Mux(ends, 0, offset + steps)", "0"),
+    "up and down are one": (
+        TINY,
+        Fetcher,
+        "elaborate",
+        "Mux(down, self.expert.down, self.expert.up)",
+        "self.expert.up",
+    ),
+    "weights without room": (TINY, Fetcher, "elaborate", "(space >= steps)", "1"),
+    "the table is not waited for": (TINY, Fetcher, "elaborate", "busy & self.ready", "busy"),
+    "queues of the batch before": (TINY, Queues, "_jobs", "stored.eq(0), complete.eq(0)", "complete.eq(0)"),
+    "entries of the next batch": (TINY, Queues, "_entries", "came < announced", "came < spec.entries"),
+    "entries that have not come": (TINY, Queues, "_jobs", "there & (came >= job.first + job.count)", "there"),
+    "every queue begins at the first entry": (TINY, Queues, "_jobs", "job.first + getattr", "getattr"),
+    "tokens beyond the queue": (TINY, Results, "elaborate", "place < self.count", "1"),
+    "the shared expert twice": (TINY, Sequencer, "elaborate", "self.shared.eq(0)", "self.shared.eq(1)"),
+    "weights other than one": (
+        WEIGHTED,
+        ExpertFFN,
+        "_combine",
+        "Mux(sequencer.shared, ONE, queues.entry_1.weight)",
+        "ONE",
+    ),
+    "hidden values in the wrong part": (
+        TINY,
+        ExpertFFN,
+        "_hidden",
+        "enable.eq(keep << part)",
+        "enable.eq(keep.replicate(parts))",
+    ),
+    "a batch too long": (TINY, ExpertFFN, "_load", "self.sts_error.eq(1)", "self.sts_error.eq(0)"),
+}
+
+
+@pytest.mark.parametrize("name", one_in(6, FAULTS))
+def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns_red(monkeypatch, *FAULTS[name])
