@@ -26,7 +26,7 @@ WEIGHTED = ExpertFFNSpec(
     d=64, neurons=96, experts=4, tokens=7, slots=4, rows=4, cols=16, group=32, weight="int8", scaled=True
 )
 ONE_ROW = ExpertFFNSpec(
-    d=48, neurons=16, experts=1, tokens=3, slots=1, rows=1, cols=16, group=16, weight="uint4", align=16, scaled=True
+    d=48, neurons=16, experts=1, tokens=3, slots=1, rows=1, cols=16, group=16, weight="uint4_zero", align=16, scaled=True
 )
 SPECS = [TINY, WEIGHTED, ONE_ROW]
 
@@ -58,7 +58,7 @@ def test_a_token_does_not_depend_on_its_batch(spec: ExpertFFNSpec) -> None:
 
 @pytest.mark.parametrize("align", [8, 12, 16])
 def test_against_real_arithmetic(align: int) -> None:
-    """What is left is the noise of activations of so many bits."""
+    """What is left is the noise of activations of so many bits, hidden ones of eleven at most."""
     spec = replace(WEIGHTED, align=align)
     job = random_batch(spec, np.random.default_rng(4), spec.tokens)
     x = job.x.astype(np.uint16).view(np.float16).astype(np.float64)
@@ -69,7 +69,7 @@ def test_against_real_arithmetic(align: int) -> None:
         h = both[:, ::2] / (1 + np.exp(-both[:, ::2])) * both[:, 1::2]
         y[tokens] += weights[:, None] * (h @ down)
     noise = 10 * np.log10(np.square(y).sum() / np.square(spec.compute(job) - y).sum())
-    assert noise > 6 * align - 14
+    assert noise > min(6 * align - 14, 70)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_against_real_arithmetic(align: int) -> None:
         ({"slots": 6}, "slots must be at most experts = 5, not 6"),
         ({"d": 544}, "d must be a multiple of 64, not 544"),
         ({"neurons": 80}, "neurons must be a multiple of 32, not 80"),
-        ({"rows": 64, "lanes": 64, "group": 64, "cols": 4}, "cols must be at least 8 with 64 rows, not 4"),
+        ({"rows": 64, "group": 128, "cols": 4, "d": 512, "neurons": 512}, "cols must be at least 8 with 64 rows, not 4"),
     ],
 )
 def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:

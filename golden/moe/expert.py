@@ -138,7 +138,7 @@ class ExpertFFNSpec(UnitSpec):
     lanes: int | None = param(
         None, "activations per word of the memories; derived: the least power of two of rows + 2", low=8, high=256
     )
-    weight: str = param("uint4_min", "weight format", choices=("uint4_min", "int4", "int8", "uint4"))
+    weight: str = param("uint4_min", "weight format", choices=("uint4_min", "uint4_zero", "int4", "int8"))
     group: int = param(32, "inputs that share a weight scale and an exponent of activations", low=16, high=256)
     align: int = param(8, "bits of activations", low=8, high=24)
     core: str = param("booth", "product core", choices=("shift_add", "booth", "multiply"))
