@@ -37,7 +37,7 @@ TOKENS = 2048
 def add_arguments(parser: argparse._ActionsContainer) -> None:
     """What :func:`specification` reads."""
     what = "as the authors' code has it (default), or their paper"
-    parser.add_argument("--variant", choices=tuple(PRESETS), default="code", help=what)
+    parser.add_argument("--variant", choices=tuple(PRESETS), help=what)
     parser.add_argument(
         "--set", metavar="key=value", nargs="+", default=[], help="fields of the conversion (markers=154)"
     )
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
 
 def specification(name: str, args: argparse.Namespace) -> ConversionSpec:
     """Of a name such as S3A3E8 and what else the arguments set; :class:`~golden.spec.SpecError` for bad ones."""
-    values: dict[str, Any] = preset(args.variant) | shape(name)
+    values: dict[str, Any] = preset(args.variant or "code") | shape(name)
     for setting in args.set:
         values |= set_layer(setting)
     return ConversionSpec.from_values(values)
@@ -98,11 +98,11 @@ def converted(
         say(f"{spec.name}: layer {layer}" + (f": {warning}" if warning else ""))
 
     if set(layers) - set(record.conversions):
-        Converter(_up_to(file.weights(), max(layers)), spec, record.conversions, layers, found).hidden(tokens)
+        Converter(up_to(file.weights(), max(layers)), spec, record.conversions, layers, found).hidden(tokens)
     return path, record.conversions
 
 
-def _up_to(weights: Weights, layer: int) -> Weights:
+def up_to(weights: Weights, layer: int) -> Weights:
     """The model without what comes after a layer."""
     return replace(weights, config=replace(weights.config, layers=layer + 1))
 

@@ -1,9 +1,10 @@
 """Conversions in a file: one NumPy ``npz`` of indices, no weights."""
 
+import contextlib
 import os
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Record(NamedTuple):
 def save(path: Path, record: Record) -> None:
     """Written beside the file and then renamed: whoever reads it, or is interrupted, has the old file or the new."""
     layers = sorted(record.conversions)
-    arrays = {name: np.array([getattr(record.conversions[i], name) for i in layers]) for name in ARRAYS}
+    arrays: dict[str, Any] = {name: np.array([getattr(record.conversions[i], name) for i in layers]) for name in ARRAYS}
     for name in ("shared", "experts", "representatives"):
         arrays[name] = arrays[name].astype(np.uint32)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -39,7 +40,8 @@ def save(path: Path, record: Record) -> None:
     except OSError as e:
         raise SpecError(f"output {path} cannot be written: {e.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there, as a rule
+            part.unlink()
 
 
 def load(path: Path) -> Record:

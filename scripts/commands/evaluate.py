@@ -41,6 +41,9 @@ def run(args: argparse.Namespace) -> int:
     if args.moe:
         found = _experts(args)
     else:
+        for option in ("variant", "set"):
+            if getattr(args, option):
+                raise SpecError(f"{option} must be left out without --moe, not {getattr(args, option)!r}")
         rows = evaluation.chosen(args.rows, args.weighting)
         found = _layer(args, rows) if args.model == "fixture" else _model(args, rows)
     print(json.dumps(found, indent=2) if args.json else _table(found))
