@@ -18,7 +18,7 @@ from golden.llama.forward import Array, Llama
 from golden.llama.perplexity import surprises
 from golden.llama.weights import ModelFile, Weights
 from golden.model_store import cache_folder
-from golden.moe import store
+from golden.moe import spectral, store
 from golden.moe.clusters import first
 from golden.moe.convert import Conversion
 from golden.moe.ffn import Real
@@ -32,6 +32,9 @@ Say = Callable[[str], None]
 TEXT = "calibration_text.txt"
 TOKENS = 2048
 """So many of the text's tokens are read."""
+
+RANK = 16
+"""Rows of each projection of a spectral score, where an expert has so many neurons."""
 
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
@@ -147,15 +150,19 @@ class Random(Counting):
         return best(self._rng.random((len(x), conversion.spec.routed)), conversion)
 
 
-class Weigher(Counting):
-    """Keeps each expert's mean mass over the tokens of the last call."""
+class Learner(Counting):
+    """Learns from the tokens of its last call: each expert's mean mass, and projections of that rank."""
 
-    def __init__(self, weights: Weights, conversions: Conversions) -> None:
+    def __init__(self, weights: Weights, conversions: Conversions, rank: int) -> None:
         super().__init__(weights, conversions)
+        self._rank = rank
         self.masses: dict[int, Real] = {}
+        self.projections: dict[int, spectral.Projections] = {}
 
     def pick(self, layer: int, x: Array, hidden: Array) -> Real:
-        self.masses[layer] = mass(hidden, self.conversions[layer]).mean(axis=0)
+        conversion = self.conversions[layer]
+        self.masses[layer] = mass(hidden, conversion).mean(axis=0)
+        self.projections[layer] = spectral.learn(x, self.network(layer), conversion, self._rank)
         return super().pick(layer, x, hidden)
 
 
@@ -168,6 +175,19 @@ class Static(Counting):
 
     def pick(self, layer: int, x: Array, hidden: Array) -> Real:
         return best(np.tile(self._masses[layer], (len(x), 1)), self.conversions[layer])
+
+
+class Spectral(Counting):
+    """By scores of several combined rows in place of the representative's."""
+
+    def __init__(
+        self, weights: Weights, conversions: Conversions, projections: Mapping[int, spectral.Projections]
+    ) -> None:
+        super().__init__(weights, conversions)
+        self._projections = projections
+
+    def pick(self, layer: int, x: Array, hidden: Array) -> Real:
+        return best(spectral.scores(x, self._projections[layer]), self.conversions[layer])
 
 
 def mass(hidden: Array, conversion: Conversion) -> Real:
@@ -193,7 +213,9 @@ def packed(weights: Weights, conversions: Conversions) -> Weights:
     return replace(weights, layers=[layer(i) for i in range(len(weights.layers))])
 
 
-def models(weights: Weights, conversions: Conversions, tokens: Sequence[int]) -> Iterator[tuple[str, Counting]]:
+def models(
+    weights: Weights, conversions: Conversions, tokens: Sequence[int], rank: int | None
+) -> Iterator[tuple[str, Counting]]:
     """Ways to choose among the same experts; ``tokens`` are those of the calibration."""
     yield "router", Counting(weights, conversions)
     if all(c.size % q4_1.GROUP == 0 for c in conversions.values()):
@@ -201,9 +223,11 @@ def models(weights: Weights, conversions: Conversions, tokens: Sequence[int]) ->
     limits = {i: c.with_router(selection="threshold") for i, c in conversions.items()}
     yield "threshold", Counting(weights, limits)
     yield "random", Random(weights, conversions)
-    weigher = Weigher(weights, conversions)
-    weigher.hidden(tokens)
-    yield "static", Static(weights, conversions, weigher.masses)
+    narrowest = min(c.size for c in conversions.values())
+    learner = Learner(weights, conversions, min(RANK, narrowest) if rank is None else rank)
+    learner.hidden(tokens)
+    yield "static", Static(weights, conversions, learner.masses)
+    yield "spectral", Spectral(weights, conversions, learner.projections)
     yield "oracle", Oracle(weights, conversions)
 
 
@@ -213,6 +237,7 @@ def read(
     calibration: Sequence[int],
     tokens: Sequence[int],
     window: int,
+    rank: int | None,
     say: Say,
 ) -> Iterator[tuple[str, NDArray[np.float64], float]]:
     """Surprise at each of ``tokens``, and routed experts per token and layer: of the dense model, and of every way to
@@ -223,7 +248,7 @@ def read(
 
     yield "dense", nats("dense", Llama(weights)), 0.0
     for which, found in conversions.items():
-        for how, model in models(weights, found, calibration):
+        for how, model in models(weights, found, calibration, rank):
             name = f"{which} {how}"
             yield name, nats(name, model), model.mean
 

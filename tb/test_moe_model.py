@@ -65,32 +65,40 @@ def test_the_models_network_is_that_of_the_reference(selection: str) -> None:
 def test_ways_to_choose() -> None:
     found = tiny_conversions()
     weights = tiny_weights()
-    models = dict(experts.models(weights, found, TOKENS))
-    assert list(models) == ["router", "threshold", "random", "static", "oracle"]  # 8 neurons cannot be packed
+    models = dict(experts.models(weights, found, TOKENS, rank=2))
+    assert list(models) == [
+        "router",
+        "threshold",
+        "random",
+        "static",
+        "spectral",
+        "oracle",
+    ]  # 8 neurons cannot be packed
     x = np.random.default_rng(2).standard_normal((30, 24)).astype(np.float32)
     hidden = models["router"].network(1).hidden(x)
     chosen = {name: model.select(1, x, hidden) > 0 for name, model in models.items()}
-    for name in ("router", "random", "static", "oracle"):
+    for name in ("router", "random", "static", "spectral", "oracle"):
         assert (chosen[name].sum(axis=1) == 2).all() and models[name].mean == 2
     assert models["threshold"].mean == chosen["threshold"].sum() / 30
     assert (chosen["static"] == chosen["static"][0]).all()
     mass = np.stack([np.abs(hidden[:, group]).sum(axis=1) for group in found[1].experts], axis=1)
     kept = {name: (mass * c).sum() for name, c in chosen.items()}
-    assert all(kept["oracle"] > kept[name] for name in ("router", "random", "static"))
+    assert all(kept["oracle"] > kept[name] for name in ("router", "random", "static", "spectral"))
     assert len(np.unique(chosen["random"], axis=0)) == 3
 
 
 def test_static_choice_is_by_the_mass_of_the_calibration_tokens() -> None:
     found, weights = tiny_conversions(), tiny_weights()
-    weigher = experts.Weigher(weights, found)
-    hidden: dict[int, Any] = {}
-    weigher.observe = lambda name, i, value: None
-    weigher.hidden(TOKENS)
-    static = experts.Static(weights, found, weigher.masses)
-    assert not hidden and set(weigher.masses) == {0, 1, 2}
-    for i, masses in weigher.masses.items():
+    learner = experts.Learner(weights, found, rank=2)
+    seen: dict[int, Any] = {}
+    learner.observe = lambda name, i, value: seen.update({i: value} if name == "ffn_input" else {})
+    learner.hidden(TOKENS)
+    static = experts.Static(weights, found, learner.masses)
+    for i in range(3):
+        hidden = np.abs(learner.network(i).hidden(seen[i]))
+        masses = [hidden[:, group].sum() for group in found[i].experts]
         chosen = np.flatnonzero(static.select(i, np.zeros((1, 24)), np.zeros((1, 40)))[0])
-        assert set(chosen) == set(np.argsort(-masses)[:2])
+        assert set(chosen) == set(np.argsort(masses)[-2:])
 
 
 def test_a_file_holds_conversions_and_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,12 +206,12 @@ def test_eval_compares_ways_to_choose(tiny: str, capsys: Capture, tmp_path: Path
     code, out, err = run(capsys, *command, "--window", "30", "--json")
     assert code == 0
     rows = {row["row"]: row for row in json.loads(out)}
-    ways = ["router", "threshold", "random", "static", "oracle"]
+    ways = ["router", "threshold", "random", "static", "spectral", "oracle"]
     packed = ["router", "packed", *ways[1:]]  # 32 neurons
     assert list(rows) == ["dense", *(f"S1A2E3 {way}" for way in packed), *(f"S2A2E6 {way}" for way in ways)]
     assert rows["dense"]["routed experts"] == rows["dense"]["nats more"] == 0
     assert all(rows[f"{name} {way}"]["routed experts"] == 2 for name in ("S1A2E3", "S2A2E6") for way in ways[2:])
-    for way in ("router", "random", "static", "oracle"):  # both routed experts are used: nothing is missing
+    for way in ("router", "random", "static", "spectral", "oracle"):  # both routed experts are used: nothing is missing
         assert rows[f"S1A2E3 {way}"]["perplexity"] == pytest.approx(rows["dense"]["perplexity"], rel=1e-4)
     assert 0 < abs(rows["S1A2E3 packed"]["nats more"]) < 0.5
     assert err.startswith("60 tokens in windows of 30, 32 to calibrate with\n")
@@ -232,6 +240,11 @@ def test_eval_compares_ways_to_choose(tiny: str, capsys: Capture, tmp_path: Path
         ),
         ("eval --moe S3A3E7 --model TINY", "experts must divide the layer's 96 neurons, not 7"),
         ("eval --moe S3A3E8 --model TINY --window 1", "window and text must have at least 2 tokens, not 1 and 2135"),
+        (
+            "eval --moe S3A3E8 --model TINY --rank 13",
+            "rank must be an integer between 1 and 12, the neurons of an expert, not 13",
+        ),
+        ("eval --rank 3", "rank must be left out without --moe, not 3"),
         ("eval --variant paper", "variant must be left out without --moe, not 'paper'"),
         ("eval --set markers=3", "set must be left out without --moe, not ['markers=3']"),
     ],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from golden import fixture, model_store
 from golden.kmeans.layer import WEIGHTINGS
 from golden.llama.perplexity import perplexity
+from golden.moe import spectral
 from golden.spec import SpecError
 from scripts import configuration, evaluation, experts
 
@@ -35,13 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     moe = parser.add_argument_group("experts", "in place of rows: the model converted, and ways to choose its experts")
     moe.add_argument("--moe", metavar="A,B", help="such as S3A3E8,S2A2E16 (shared, active, experts in all)")
     experts.add_arguments(moe)
+    moe.add_argument(
+        "--rank",
+        type=natural,
+        metavar="R",
+        help=f"of spectral scores (default: {experts.RANK}, or an expert's neurons)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     if args.moe:
         found = _experts(args)
     else:
-        for option in ("variant", "set"):
+        for option in ("variant", "set", "rank"):
             if getattr(args, option):
                 raise SpecError(f"{option} must be left out without --moe, not {getattr(args, option)!r}")
         rows = evaluation.chosen(args.rows, args.weighting)
@@ -97,7 +104,8 @@ def _experts(args: argparse.Namespace) -> list[dict[str, object]]:
 
     file = ModelFile(model_store.find(args.model))
     for spec in specs.values():
-        spec.size(file.config.ffn)
+        size = spec.size(file.config.ffn)
+        spectral.check(size if args.rank is None else args.rank, size)
     tokenizer = Tokenizer.of(file)
     tokens = tokenizer.encode(evaluation.text())[: args.tokens]
     calibration = tokenizer.encode(experts.text())[: min(experts.TOKENS, file.config.context)]
@@ -108,7 +116,7 @@ def _experts(args: argparse.Namespace) -> list[dict[str, object]]:
     made = {name: experts.converted(file, spec, calibration, layers, None, _say)[1] for name, spec in specs.items()}
     found: list[dict[str, object]] = []
     first = None
-    for name, nats, used in experts.read(file.weights(), made, calibration, tokens, window, _say):
+    for name, nats, used in experts.read(file.weights(), made, calibration, tokens, window, args.rank, _say):
         first = nats if first is None else first
         found.append({"row": name, **_compared(nats, first), "routed experts": round(used, 3)})
         _say(f"{name}: perplexity {found[-1]['perplexity']}")
