@@ -40,10 +40,9 @@ RANK = 16
 def add_arguments(parser: argparse._ActionsContainer) -> None:
     """What :func:`specification` reads."""
     what = "as the authors' code has it (default), or their paper"
+    fields = ", ".join(p["name"] for p in ConversionSpec.parameters())
     parser.add_argument("--variant", choices=tuple(PRESETS), help=what)
-    parser.add_argument(
-        "--set", metavar="key=value", nargs="+", default=[], help="fields of the conversion (markers=154)"
-    )
+    parser.add_argument("--set", metavar="key=value", nargs="+", default=[], help=f"among {fields}")
 
 
 def specification(name: str, args: argparse.Namespace) -> ConversionSpec:

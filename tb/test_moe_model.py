@@ -244,13 +244,17 @@ def test_eval_compares_ways_to_choose(tiny: str, capsys: Capture, tmp_path: Path
             "eval --moe S3A3E8 --model TINY --rank 13",
             "rank must be an integer between 1 and 12, the neurons of an expert, not 13",
         ),
-        ("eval --rank 3", "rank must be left out without --moe, not 3"),
+        ("eval --rank 0", "rank must be left out without --moe, not 0"),
+        (
+            "eval --model TINY --moe  --window 9",
+            "moe must be a name like S3A3E8 (shared, active, experts in all), not ''",
+        ),
         ("eval --variant paper", "variant must be left out without --moe, not 'paper'"),
         ("eval --set markers=3", "set must be left out without --moe, not ['markers=3']"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: str, sentence: str, tiny: str, capsys: Capture) -> None:
-    code, out, err = run(capsys, *arguments.replace("TINY", tiny).split())
+    code, out, err = run(capsys, *arguments.replace("TINY", tiny).split(" "))
     assert (code, out) == (2, "")
     assert re.sub("(not 1 and) .*", r"\1 2135", err) == f"{sentence}\n"
 

@@ -45,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.moe:
+    if args.moe is not None:
         found = _experts(args)
     else:
         for option in ("variant", "set", "rank"):
-            if getattr(args, option):
+            if getattr(args, option) not in (None, []):
                 raise SpecError(f"{option} must be left out without --moe, not {getattr(args, option)!r}")
         rows = evaluation.chosen(args.rows, args.weighting)
         found = _layer(args, rows) if args.model == "fixture" else _model(args, rows)
