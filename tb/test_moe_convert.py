@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from golden import fixture, q4_1
-from golden.moe import clusters, router
+from golden.moe import clusters, router, spectral
 from golden.moe.convert import Conversion, convert, profile
 from golden.moe.ffn import Ffn
 from golden.moe.forward import moe_forward
@@ -282,6 +282,22 @@ def test_load_balance_moves_by_one_step(seed: int, active: int) -> None:
         count = int(routing.chosen[:, j].sum())
         assert by == pytest.approx(-0.125 if count > 3 * active else 0.125 if count < 3 * active else 0)
     assert np.array_equal(router.balanced(bias, np.ones((4, 5), bool), 0.125), bias)
+
+
+def test_spectral_scores_keep_most_of_an_experts_sums() -> None:
+    x, ffn, c = converted(3, ConversionSpec(experts=4, shared=1, active=1))  # 6 neurons of an expert
+    full = spectral.learn(x, ffn, c, 6)
+    a, e = ffn.sums(x)
+    lengths = [np.linalg.norm(sums[:, c.experts], axis=2) for sums in (a, e)]
+    np.testing.assert_allclose(spectral.scores(x, full), lengths[0] * lengths[1], rtol=1e-9)
+    for rank in (1, 2, 5):
+        gate = spectral.learn(x, ffn, c, rank).gate
+        for j, neurons in enumerate(c.experts):
+            singular = np.linalg.svd(a[:, neurons], compute_uv=False)
+            assert np.square(x @ gate[j].T).sum() == pytest.approx(np.square(singular[:rank]).sum())
+    for rank in (0, 7):
+        sentence = f"rank must be an integer between 1 and 6, the neurons of an expert, not {rank}"
+        assert refusal(partial(spectral.learn, x, ffn, c, rank)) == sentence
 
 
 def test_an_expert_is_converted_again_by_the_same_function() -> None:

@@ -93,8 +93,8 @@ def pack(dense: Stored, conversion: Conversion) -> Packed:
     if len(dense.gate.codes) != conversion.neurons:
         raise SpecError(f"neurons must be {conversion.neurons}, as in the conversion, not {len(dense.gate.codes)}")
     order = packed_order(conversion)
-    gathered = q4_1.dequantise(*dense.down)[:, order]
-    whole = Stored(_rows(dense.gate, order), _rows(dense.up, order), q4_1.quantise(gathered))
+    stored = q4_1.dequantise(*dense.down)
+    whole = Stored(_rows(dense.gate, order), _rows(dense.up, order), q4_1.quantise(stored[:, order]))
     pieces: list[NDArray[np.uint8]] = []
     descriptors: list[Descriptor] = []
     first = end = 0
@@ -104,8 +104,16 @@ def pack(dense: Stored, conversion: Conversion) -> Packed:
         descriptors.append(Descriptor(first, neurons, gate, up, down))
         pieces += part
         first += neurons
-    noise = sqnr(gathered, q4_1.dequantise(*whole.down))
-    return Packed(np.concatenate(pieces), tuple(descriptors), order, len(gathered), noise)
+    noise = sqnr(stored[:, order], q4_1.dequantise(*whole.down))
+    return Packed(np.concatenate(pieces), tuple(descriptors), order, len(stored), noise)
+
+
+def again_quantised(down: NDArray[np.float32], conversion: Conversion) -> NDArray[np.float32]:
+    """Weights ``down [d, dh]`` as packed experts have them, in the dense network's order."""
+    order = packed_order(conversion)
+    again = np.empty_like(down)
+    again[:, order] = q4_1.dequantise(*q4_1.quantise(down[:, order]))
+    return again
 
 
 def packed_order(conversion: Conversion) -> Int:

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from golden import fixture, model_store
 from golden.kmeans.layer import WEIGHTINGS
 from golden.llama.perplexity import perplexity
+from golden.moe import spectral
 from golden.spec import SpecError
-from scripts import configuration, evaluation
+from scripts import configuration, evaluation, experts
 
 NAME = "eval"
-HELP = "accuracy of K-Means and MixPE: a whole model's perplexity, or the fixture layer's signal to noise"
+HELP = "accuracy of K-Means, MixPE, experts: a whole model's perplexity, or the fixture layer's signal to noise"
+
+WINDOW = 512
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +30,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weighting", choices=WEIGHTINGS, default="sensitivity", help="of K-Means (default: %(default)s)"
     )
-    parser.add_argument("--window", type=natural, metavar="N", help="tokens that see one another (default: 512)")
+    parser.add_argument("--window", type=natural, metavar="N", help=f"tokens that see one another (default: {WINDOW})")
     parser.add_argument("--tokens", type=natural, metavar="N", help="read only the text's first N tokens")
     parser.add_argument("--json", action="store_true", help="for a program to read")
+    moe = parser.add_argument_group("experts", "in place of rows: the model converted, and ways to choose its experts")
+    moe.add_argument("--moe", metavar="A,B", help="such as S3A3E8,S2A2E16 (shared, active, experts in all)")
+    experts.add_arguments(moe)
+    moe.add_argument(
+        "--rank",
+        type=natural,
+        metavar="R",
+        help=f"of spectral scores (default: {experts.RANK}, or an expert's neurons)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    rows = evaluation.chosen(args.rows, args.weighting)
-    found = _layer(args, rows) if args.model == "fixture" else _model(args, rows)
+    if args.moe is not None:
+        found = _experts(args)
+    else:
+        for option in ("variant", "set", "rank"):
+            if getattr(args, option) not in (None, []):
+                raise SpecError(f"{option} must be left out without --moe, not {getattr(args, option)!r}")
+        rows = evaluation.chosen(args.rows, args.weighting)
+        found = _layer(args, rows) if args.model == "fixture" else _model(args, rows)
     print(json.dumps(found, indent=2) if args.json else _table(found))
     return 0
 
@@ -63,7 +81,7 @@ def _model(args: argparse.Namespace, rows: dict[str, evaluation.Row]) -> list[di
     tokenizer = Tokenizer.of(file)
     tokens = tokenizer.encode(evaluation.text())[: args.tokens]
     calibration = tokenizer.encode(fixture.load().text)
-    window = 512 if args.window is None else args.window
+    window = WINDOW if args.window is None else args.window
     _say(f"{len(tokens)} tokens in windows of {window}, {len(calibration)} to learn from")
     found: list[dict[str, object]] = []
     start, first = time.monotonic(), None
@@ -71,6 +89,37 @@ def _model(args: argparse.Namespace, rows: dict[str, evaluation.Row]) -> list[di
         first = nats if first is None else first
         found.append({"row": name, **_compared(nats, first), "outliers %": round(outliers, 3)})
         _say(f"{name}: perplexity {found[-1]['perplexity']}, {time.monotonic() - start:.0f} s")
+    return found
+
+
+def _experts(args: argparse.Namespace) -> list[dict[str, object]]:
+    specs = {name: experts.specification(name, args) for name in args.moe.split(",")}
+    if args.rows:
+        raise SpecError(f"rows must be left out with --moe, not {args.rows!r}")
+    if args.model == "fixture":
+        raise SpecError("model must be full or the path of a GGUF file with --moe, not 'fixture'")
+    from golden.llama.perplexity import check
+    from golden.llama.tokenizer import Tokenizer
+    from golden.llama.weights import ModelFile
+
+    file = ModelFile(model_store.find(args.model))
+    for spec in specs.values():
+        size = spec.size(file.config.ffn)
+        spectral.check(size if args.rank is None else args.rank, size)
+    tokenizer = Tokenizer.of(file)
+    tokens = tokenizer.encode(evaluation.text())[: args.tokens]
+    calibration = tokenizer.encode(experts.text())[: min(experts.TOKENS, file.config.context)]
+    window = WINDOW if args.window is None else args.window
+    check(tokens, window)
+    _say(f"{len(tokens)} tokens in windows of {window}, {len(calibration)} to calibrate with")
+    layers = range(file.config.layers)
+    made = {name: experts.converted(file, spec, calibration, layers, None, _say)[1] for name, spec in specs.items()}
+    found: list[dict[str, object]] = []
+    first = None
+    for name, nats, used in experts.read(file.weights(), made, calibration, tokens, window, args.rank, _say):
+        first = nats if first is None else first
+        found.append({"row": name, **_compared(nats, first), "routed experts": round(used, 3)})
+        _say(f"{name}: perplexity {found[-1]['perplexity']}")
     return found
 
 

@@ -1,0 +1,60 @@
+"""Conversions in a file: one NumPy ``npz`` of indices, no weights."""
+
+import contextlib
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from golden.moe.convert import Conversion
+from golden.moe.llama import Conversions
+from golden.moe.spec import ConversionSpec
+from golden.spec import SpecError
+
+ARRAYS = ("shared", "experts", "representatives", "threshold", "unmarked")
+
+
+class Record(NamedTuple):
+    """What a file holds."""
+
+    spec: ConversionSpec
+    origin: str
+    """what was converted, by what text"""
+    conversions: Conversions
+
+
+def save(path: Path, record: Record) -> None:
+    """Written beside the file and then renamed: whoever reads it, or is interrupted, has the old file or the new."""
+    layers = sorted(record.conversions)
+    arrays: dict[str, Any] = {name: np.array([getattr(record.conversions[i], name) for i in layers]) for name in ARRAYS}
+    for name in ("shared", "experts", "representatives"):
+        arrays[name] = arrays[name].astype(np.uint32)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as f:
+            np.savez(f, spec=np.array(record.spec.to_toml()), origin=np.array(record.origin), layers=layers, **arrays)
+        part.replace(path)
+    except OSError as e:
+        raise SpecError(f"output {path} cannot be written: {e.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):  # not there, as a rule
+            part.unlink()
+
+
+def load(path: Path) -> Record:
+    """Inverse of :func:`save`; :class:`~golden.spec.SpecError` for another kind of file."""
+    try:
+        with np.load(path, allow_pickle=False) as npz:
+            raw = {name: npz[name] for name in ("spec", "origin", "layers", *ARRAYS)}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as e:
+        raise SpecError(f"conversion {path} cannot be read: {e}") from None
+    spec = ConversionSpec.from_toml(str(raw["spec"]))
+    return Record(spec, str(raw["origin"]), {int(i): _layer(spec, raw, at) for at, i in enumerate(raw["layers"])})
+
+
+def _layer(spec: ConversionSpec, raw: dict[str, np.ndarray], at: int) -> Conversion:
+    shared, experts, representatives = (raw[name][at].astype(np.int64) for name in ARRAYS[:3])
+    return Conversion(spec, shared, experts, representatives, float(raw["threshold"][at]), int(raw["unmarked"][at]))
