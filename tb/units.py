@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tb import kmeans_function, kmeans_linear, kmeans_quantizer, lutgemm, mixpe, mixpe_pe, orizuru, pe_baseline
+from tb import kmeans_function, kmeans_linear, kmeans_quantizer, lutgemm, mixpe, mixpe_pe, orizuru, pe_baseline, router
 from tb.transactions import Case
 
 BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
@@ -15,6 +15,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "lutgemm": lutgemm.bench,
     "kmeans_linear": kmeans_linear.bench,
     "kmeans_function": kmeans_function.bench,
+    "router": router.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -26,6 +27,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "lutgemm": lutgemm.real,
     "kmeans_linear": kmeans_linear.real,
     "kmeans_function": kmeans_function.real,
+    "router": router.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -37,5 +39,6 @@ COUNTED = {
     "lutgemm": "product",
     "kmeans_linear": "product",
     "kmeans_function": "index",
+    "router": "product",
 }
 """What figures of energy are per."""
