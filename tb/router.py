@@ -29,6 +29,7 @@ def bench(spec: RouterSpec, seed: int) -> list[Case]:
         *(case_of(spec, f"slow-{p.name}", mixed[:3], seed=seed, stall={p.name: 224}) for p in spec.ports),
         case_of(spec, "scores", list(_scores(spec, rng)), seed=seed),
         case_of(spec, "specials", list(_specials(spec, rng)), seed=seed),
+        *_beyond(spec, rng, seed),
         *_resets(spec, mixed[:3], short[:2], seed),
         *_malformed(spec, rng, seed),
     ]
@@ -42,7 +43,7 @@ def random_job(spec: RouterSpec, rng: np.random.Generator, m: int, k: int) -> To
         return Tokens(gemm, None)
     most = np.abs(spec.engine.compute(gemm).astype(np.float64)).max(axis=0)
     factor = 2.0 ** rng.integers(-8, 6, len(most)) * rng.uniform(0.5, 1, len(most))
-    norm = (factor / np.where((most > 0) & np.isfinite(most), most, 1)).astype(np.float32)
+    norm = (factor / np.where((most > 1e-30) & np.isfinite(most), most, 1)).astype(np.float32)
     return Tokens(gemm, np.where(rng.random(len(norm)) < 0.2, -norm, norm))
 
 
@@ -71,6 +72,25 @@ def _specials(spec: RouterSpec, rng: np.random.Generator) -> Iterator[Tokens]:
             scale = rng.choice(strange, job.gemm.scale.shape).astype(job.gemm.scale.dtype)
             yield replace(job, gemm=replace(job.gemm, scale=np.where(rng.random(scale.shape) < 0.5, scale, 1)))
     yield random_job(spec, rng, 1, 2)
+
+
+def _beyond(spec: RouterSpec, rng: np.random.Generator, seed: int) -> Iterator[Case]:
+    """Anything in columns beyond the last expert."""
+    assert spec.cols
+    if 2 * spec.left == spec.cols:
+        return
+    case = case_of(spec, "beyond", [random_job(spec, rng, 1, _lengths(spec)[-1])], seed=seed)
+    inputs = dict(case.inputs)
+    for port in spec.ports:
+        if port.name not in ("wgt", "par", "chn", "norm"):
+            continue
+        beats, values = inputs[port.name], port.unpack(inputs[port.name])
+        pass_beats = len(beats) // spec.passes
+        for f in port.fields:
+            part = values[f.name][-pass_beats:, 2 * spec.left :]
+            part[...] = rng.integers(0, 1 << f.width, part.shape)
+        inputs[port.name] = port.pack(last=beats.last, **values)
+    yield replace(case, inputs=inputs)
 
 
 def _resets(spec: RouterSpec, jobs: list[Tokens], short: list[Tokens], seed: int) -> Iterator[Case]:

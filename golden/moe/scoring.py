@@ -53,7 +53,8 @@ class RouterSpec(UnitSpec):
                 all are streamed anew for every pass. Columns beyond the last expert are filled up with anything.
                 ``norm``: one beat per pass. Scores leave token by token, experts ascending, ``words / 2`` per beat,
                 tlast on a token's last; lanes beyond the last expert are 0, and so is their bit ``valid``.
-    Latency     ``latency`` cycles from the step that ends a pass to its first scores; ``cycles(job)`` for all.
+    Latency     ``latency`` cycles from the step that ends a pass, and where activations are aligned a full group, to
+                its first scores; ``cycles(job)`` for all.
     Throughput  one step per cycle, so K cycles per pass, or as many as its scores take: ``rows * cols / words``.
     Status      ``sts_error``: that of ``mixpe``.
     Source      CMoE (arXiv 2502.04416): analytical router, in the variants of paper and code.
@@ -66,7 +67,7 @@ class RouterSpec(UnitSpec):
     experts: int = param(5, "routed experts", low=1, high=1024)
     rows: int = param(1, "tokens at a time", low=1, high=64)
     cols: int | None = param(
-        None, "columns per pass, two per expert; derived: the fewest passes, evenly", low=2, high=MOST_COLUMNS
+        None, "columns per pass, two per expert; derived: for the fewest passes", low=2, high=MOST_COLUMNS
     )
     k_max: int = param(576, "most values of a token; sets the accumulator widths", low=1, high=65536)
     weight: str = param("uint4_min", "weight format", choices=tuple(WEIGHTS))
@@ -86,24 +87,38 @@ class RouterSpec(UnitSpec):
     )
 
     def _derive(self) -> dict[str, Any]:
-        passes = -(-2 * self.experts // (self.cols or MOST_COLUMNS))
-        cols = self.cols or 2 * -(-self.experts // passes)
+        if self.cols is None:
+            passes = -(-2 * self.experts // MOST_COLUMNS)
+            least = 2 * -(-self.experts // passes)
+            # the next even number may be one that lanes can share without splitting a pair
+            cols = min(range(least, min(least + 3, MOST_COLUMNS + 1), 2), key=lambda c: self._sized(c)["words"])
+        else:
+            cols = self.cols
+        return self._sized(cols)
+
+    def _sized(self, cols: int) -> dict[str, Any]:
+        """Values derived for so many columns."""
+        passes = -(-2 * self.experts // cols)
         if cols % 2:
             raise SpecError(f"cols must be even, not {cols}")
         if self.rows > 1 and passes > 1:
             raise SpecError(f"rows must be 1 where {self.experts} experts need {passes} passes, not {self.rows}")
+        engine = self._engine(cols)
+        options, lanes = _words(engine), engine.lanes or 1
+        words = next((w for w in options if w >= lanes), options[-1])
+        return {"cols": cols, "align": engine.align, "lanes": lanes, "words": words}
+
+    def _engine(self, cols: int) -> MixPESpec:
+        """With beats of the engine's own choice."""
         lanes = self.lanes
         if not self.group and lanes is None:
             lanes = next(iter(schedule.grids(self.rows, cols, columns(self.core))))
-        shared = {name: getattr(self, name) for name in _SHARED} | {"cols": cols, "lanes": lanes, "words": None}
-        engine = MixPESpec(**shared)
-        options = _words(engine)
-        assert engine.lanes
-        enough = next((w for w in options if w >= engine.lanes), options[-1])
-        return {"cols": cols, "align": engine.align, "lanes": engine.lanes, "words": enough}
+        values = {name: getattr(self, name) for name in _SHARED}
+        return MixPESpec(**values | {"cols": cols, "lanes": lanes, "words": None})
 
     def _check(self) -> None:
-        options = _words(self.engine)
+        assert self.cols
+        options = _words(self._engine(self.cols))
         if self.words not in options:
             shape = f"{self.cols} columns and {self.lanes} lanes"
             raise SpecError(f"words must be one of {listed(options)} for {shape}, not {self.words}")
@@ -158,7 +173,8 @@ class RouterSpec(UnitSpec):
 
     @property
     def latency(self) -> int:
-        return self.engine.latency + self._behind
+        engine, align = self.engine, self.engine.timing.align
+        return (align + engine.length - 1 if align else 0) + engine.latency + self._behind
 
     def figures(self) -> dict[str, int | float]:
         k = min(576, self.k_max)
