@@ -18,6 +18,7 @@ from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
 from golden.moe.expert import ExpertFFNSpec
+from golden.moe.scoring import RouterSpec
 from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
 from hdl.kmeans.function import KMeansFunction
@@ -25,6 +26,7 @@ from hdl.kmeans.lutgemm import LutGemm
 from hdl.kmeans.quantizer import Quantizer
 from hdl.layers.expert_ffn import ExpertFFN
 from hdl.layers.kmeans_linear import KMeansLinear
+from hdl.layers.router import Router
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
@@ -207,6 +209,19 @@ UNITS = {
                 "default": {},
                 "tiny": {"bits": 2, "lanes": 2, "n": 20, "moment_bits": 8},
                 "remap": {"value": "index4", "moments": False},
+            },
+            "simulated",
+        ),
+        Unit(
+            "router",
+            "scores of experts for tokens: rows of their gate and up matrices by MixPE, SiLU and product in FP32",
+            "CMoE (arXiv 2502.04416), analytical router on the experts' own rows",
+            RouterSpec,
+            Router,
+            {
+                "tiny": {"experts": 3, "cols": 4, "k_max": 64, "align": 8},
+                "smollm2": {},
+                "e16": {"experts": 12},
             },
             "simulated",
         ),

@@ -26,7 +26,17 @@ WEIGHTED = ExpertFFNSpec(
     d=64, neurons=96, experts=4, tokens=7, slots=4, rows=4, cols=16, group=32, weight="int8", scaled=True
 )
 ONE_ROW = ExpertFFNSpec(
-    d=48, neurons=16, experts=1, tokens=3, slots=1, rows=1, cols=16, group=16, weight="uint4_zero", align=16, scaled=True
+    d=48,
+    neurons=16,
+    experts=1,
+    tokens=3,
+    slots=1,
+    rows=1,
+    cols=16,
+    group=16,
+    weight="uint4_zero",
+    align=16,
+    scaled=True,
 )
 SPECS = [TINY, WEIGHTED, ONE_ROW]
 
@@ -80,7 +90,10 @@ def test_against_real_arithmetic(align: int) -> None:
         ({"slots": 6}, "slots must be at most experts = 5, not 6"),
         ({"d": 544}, "d must be a multiple of 64, not 544"),
         ({"neurons": 80}, "neurons must be a multiple of 32, not 80"),
-        ({"rows": 64, "group": 128, "cols": 4, "d": 512, "neurons": 512}, "cols must be at least 8 with 64 rows, not 4"),
+        (
+            {"rows": 64, "group": 128, "cols": 4, "d": 512, "neurons": 512},
+            "cols must be at least 8 with 64 rows, not 4",
+        ),
     ],
 )
 def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:

@@ -13,6 +13,7 @@ from tb import (
     mixpe_pe,
     orizuru,
     pe_baseline,
+    router,
 )
 from tb.transactions import Case
 
@@ -26,6 +27,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "kmeans_linear": kmeans_linear.bench,
     "kmeans_function": kmeans_function.bench,
     "expert_ffn": expert_ffn.bench,
+    "router": router.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -37,6 +39,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "lutgemm": lutgemm.real,
     "kmeans_linear": kmeans_linear.real,
     "kmeans_function": kmeans_function.real,
+    "router": router.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -48,5 +51,6 @@ COUNTED = {
     "lutgemm": "product",
     "kmeans_linear": "product",
     "kmeans_function": "index",
+    "router": "product",
 }
 """What figures of energy are per."""
