@@ -69,7 +69,7 @@ def test_a_token_does_not_depend_on_its_batch(spec: ExpertFFNSpec) -> None:
 @pytest.mark.parametrize("align", [8, 12, 16])
 def test_against_real_arithmetic(align: int) -> None:
     """What is left is the noise of activations of so many bits, hidden ones of eleven at most."""
-    spec = replace(WEIGHTED, align=align)
+    spec = ExpertFFNSpec(**WEIGHTED.values() | {"align": align})
     job = random_batch(spec, np.random.default_rng(4), spec.tokens)
     x = job.x.astype(np.uint16).view(np.float16).astype(np.float64)
     y = np.zeros((len(x), spec.d))
