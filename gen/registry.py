@@ -17,6 +17,7 @@ from golden.mixpe.baseline import BaselineSpec
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
+from golden.moe.dispatch import DispatchSpec
 from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
 from hdl.kmeans.function import KMeansFunction
@@ -27,6 +28,7 @@ from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
 from hdl.mixpe.stationary.engine import StationaryEngine
+from hdl.moe.dispatch import Dispatch
 from hdl.orizuru import engine as orizuru
 
 
@@ -183,6 +185,19 @@ UNITS = {
                 "default": {},
                 "tiny": {"bits": 2, "lanes": 2, "n": 20, "moment_bits": 8},
                 "remap": {"value": "index4", "moments": False},
+            },
+            "simulated",
+        ),
+        Unit(
+            "dispatch",
+            "tokens of a batch to one queue per expert, in token order, with counts of all experts",
+            "CMoE (arXiv 2502.04416), dispatch by expert; pruned tokens of arXiv 2211.10017",
+            DispatchSpec,
+            Dispatch,
+            {
+                "default": {},
+                "tiny": {"experts": 3, "tokens": 4, "slots": 2},
+                "capacity": {"experts": 14, "tokens": 128, "capacity": 64},
             },
             "simulated",
         ),

@@ -3,7 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
-from tb import kmeans_function, kmeans_linear, kmeans_quantizer, lutgemm, mixpe, mixpe_pe, orizuru, pe_baseline
+from tb import (
+    dispatch,
+    kmeans_function,
+    kmeans_linear,
+    kmeans_quantizer,
+    lutgemm,
+    mixpe,
+    mixpe_pe,
+    orizuru,
+    pe_baseline,
+)
 from tb.transactions import Case
 
 BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
@@ -15,6 +25,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "lutgemm": lutgemm.bench,
     "kmeans_linear": kmeans_linear.bench,
     "kmeans_function": kmeans_function.bench,
+    "dispatch": dispatch.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -26,6 +37,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "lutgemm": lutgemm.real,
     "kmeans_linear": kmeans_linear.real,
     "kmeans_function": kmeans_function.real,
+    "dispatch": dispatch.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -37,5 +49,6 @@ COUNTED = {
     "lutgemm": "product",
     "kmeans_linear": "product",
     "kmeans_function": "index",
+    "dispatch": "entry",
 }
 """What figures of energy are per."""

@@ -1,0 +1,1 @@
+"""Mixture of experts: specifications and bit-true models."""

@@ -1,0 +1,1 @@
+"""Hardware of a mixture of experts: dispatch of tokens, load balance, arithmetic of the gate."""
