@@ -18,11 +18,13 @@ from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
 from golden.moe.dispatch import DispatchSpec
+from golden.moe.gate import GateSpec
 from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
 from hdl.kmeans.function import KMeansFunction
 from hdl.kmeans.lutgemm import LutGemm
 from hdl.kmeans.quantizer import Quantizer
+from hdl.layers.gate import Gate
 from hdl.layers.kmeans_linear import KMeansLinear
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
@@ -185,6 +187,19 @@ UNITS = {
                 "default": {},
                 "tiny": {"bits": 2, "lanes": 2, "n": 20, "moment_bits": 8},
                 "remap": {"value": "index4", "moments": False},
+            },
+            "simulated",
+        ),
+        Unit(
+            "gate",
+            "a token's experts: best by biased score, fixed number, threshold or both, and their weights",
+            "CMoE (arXiv 2502.04416), router: selection, bias for balance, weights",
+            GateSpec,
+            Gate,
+            {
+                "default": {},
+                "tiny": {"experts": 3, "bias": False, "scaled": False},
+                "softmax": {"experts": 5, "lanes": 2, "softmax": True},
             },
             "simulated",
         ),

@@ -5,6 +5,7 @@ from typing import Any
 
 from tb import (
     dispatch,
+    gate,
     kmeans_function,
     kmeans_linear,
     kmeans_quantizer,
@@ -25,6 +26,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "lutgemm": lutgemm.bench,
     "kmeans_linear": kmeans_linear.bench,
     "kmeans_function": kmeans_function.bench,
+    "gate": gate.bench,
     "dispatch": dispatch.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
@@ -37,6 +39,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "lutgemm": lutgemm.real,
     "kmeans_linear": kmeans_linear.real,
     "kmeans_function": kmeans_function.real,
+    "gate": gate.real,
     "dispatch": dispatch.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
@@ -49,6 +52,7 @@ COUNTED = {
     "lutgemm": "product",
     "kmeans_linear": "product",
     "kmeans_function": "index",
+    "gate": "token",
     "dispatch": "entry",
 }
 """What figures of energy are per."""
