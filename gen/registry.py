@@ -17,7 +17,9 @@ from golden.mixpe.baseline import BaselineSpec
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
+from golden.moe.dispatch import DispatchSpec
 from golden.moe.expert import ExpertFFNSpec
+from golden.moe.gate import GateSpec
 from golden.moe.scoring import RouterSpec
 from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
@@ -25,12 +27,14 @@ from hdl.kmeans.function import KMeansFunction
 from hdl.kmeans.lutgemm import LutGemm
 from hdl.kmeans.quantizer import Quantizer
 from hdl.layers.expert_ffn import ExpertFFN
+from hdl.layers.gate import Gate
 from hdl.layers.kmeans_linear import KMeansLinear
 from hdl.layers.router import Router
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
 from hdl.mixpe.stationary.engine import StationaryEngine
+from hdl.moe.dispatch import Dispatch
 from hdl.orizuru import engine as orizuru
 
 
@@ -222,6 +226,32 @@ UNITS = {
                 "tiny": {"experts": 3, "cols": 4, "k_max": 64, "align": 8},
                 "smollm2": {},
                 "e16": {"experts": 12},
+            },
+            "simulated",
+        ),
+        Unit(
+            "gate",
+            "a token's experts: best by biased score, fixed number, threshold or both, and their weights",
+            "CMoE (arXiv 2502.04416), router: selection, bias for balance, weights",
+            GateSpec,
+            Gate,
+            {
+                "default": {},
+                "tiny": {"experts": 3, "bias": False, "scaled": False},
+                "softmax": {"experts": 5, "lanes": 2, "softmax": True},
+            },
+            "simulated",
+        ),
+        Unit(
+            "dispatch",
+            "tokens of a batch to one queue per expert, in token order, with counts of all experts",
+            "CMoE (arXiv 2502.04416), dispatch by expert; pruned tokens of arXiv 2211.10017",
+            DispatchSpec,
+            Dispatch,
+            {
+                "default": {},
+                "tiny": {"experts": 3, "tokens": 4, "slots": 2},
+                "capacity": {"experts": 14, "tokens": 128, "capacity": 64},
             },
             "simulated",
         ),

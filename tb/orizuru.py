@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import fixture
+from golden.formats import FLOATS
 from golden.orizuru.engine import OrizuruSpec, Vector
 from golden.orizuru.keys import KeyFormat
-from golden.quantize import float_codes
 from tb.transactions import Case, case_of, cases_of
 
 Int = NDArray[np.int64]
@@ -55,7 +55,7 @@ def corners(fmt: KeyFormat) -> Int:
     if fmt.kind != "float":
         middle = (fmt.low + fmt.high + 1) // 2
         return np.array([fmt.low, fmt.low + 1, middle - 1, middle, middle + 1, fmt.high - 1, fmt.high])
-    infinity = 0x7C00 if fmt.name == "fp16" else 0x7F80
+    infinity = {"fp16": 0x7C00, "bf16": 0x7F80, "fp32": 0x7F800000}[fmt.name]
     top = 1 << (fmt.bits - 1)
     magnitudes = np.array([0, 1, infinity - 1, infinity, infinity + 1, top - 1])
     return np.concatenate([magnitudes, magnitudes | top])
@@ -123,7 +123,8 @@ def real_keys(fmt: KeyFormat, n: int, start: int = 0) -> Int:
     range."""
     x = fixture.load().x.ravel()[start : start + n].astype(np.float64)
     if fmt.kind == "float":
-        return float_codes(x[None], fmt.name)[0]
+        float_format = FLOATS[fmt.name]
+        return float_format.code(float_format.rounded(x))
     scaled = np.rint(x * (((1 << (fmt.bits - 1)) - 1) / np.abs(x).max())).astype(np.int64)
     return scaled + fmt.low + (1 << (fmt.bits - 1))
 
@@ -144,7 +145,8 @@ def _holes(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:
 def _shorter(spec: OrizuruSpec, rng: np.random.Generator) -> Iterator[Vector]:
     """Shorter and shorter ones, two of each length: whatever an earlier one left would win on both sides."""
     fmt, lengths = spec.key_format, sorted({round(n) for n in np.geomspace(1, spec.n, 8)}, reverse=True)
-    order = np.argsort(fmt.order(values := np.arange(fmt.low, fmt.high + 1)), kind="stable")
+    values = np.arange(fmt.low, fmt.high + 1, 1 << max(0, fmt.bits - 16))
+    order = np.argsort(fmt.order(values), kind="stable")
     for step, n in enumerate(lengths):
         inside = values[order][step * 7 : len(values) - step * 7]
         for _ in range(2):

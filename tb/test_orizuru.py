@@ -33,6 +33,7 @@ SPECS = [
     OrizuruSpec(n=21, lanes=5, key="bf16", variant="unit16"),
     OrizuruSpec(n=17, lanes=2, key="uint16", sides="smallest", ties="paper", variant="level"),
     OrizuruSpec(n=27, lanes=6, variant="memory", pair=True),
+    OrizuruSpec(n=11, lanes=2, key="fp32", variant="queue", sides="largest", k_max=11),
     OrizuruSpec(n=9, lanes=1, key="uint8", sides="largest", variant="bitonic"),
     OrizuruSpec(n=17, lanes=3, key="uint8", variant="queue", k_max=5, ties="paper"),
     OrizuruSpec(n=23, lanes=6, key="int8", variant="bitonic", k_max=7),

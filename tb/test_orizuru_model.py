@@ -45,6 +45,21 @@ def test_all_float_keys_sort_as_their_values(name: str) -> None:
     assert keys[0] == keys[0x8000] + 1  # -0 just below +0
 
 
+def test_fp32_keys_sort_as_their_values() -> None:
+    """Every 16,384th pattern, zeros, what is around them, infinities."""
+    corners = [1 << 31 | 1, 1, 0x7F7FFFFF, 0x7F800000, 0xFF7FFFFF, 0xFF800000]
+    codes = np.unique(np.concatenate([np.arange(0, 1 << 32, 1 << 14), corners]))
+    values = codes.astype(np.uint32).view(np.float32)
+    codes = codes[~np.isnan(values)]
+    keys = KEYS["fp32"].order(codes)
+    assert len(np.unique(keys)) == len(codes) and keys.min() >= 0 and keys.max() < 1 << 32
+    rising = values[~np.isnan(values)][np.argsort(keys)]
+    assert (rising[1:] >= rising[:-1]).all()
+    nan = KEYS["fp32"].order(np.array([0xFFC00000, 0x7FC00000]))
+    assert nan[0] < keys.min() and keys.max() < nan[1]
+    assert np.diff(KEYS["fp32"].order(np.array([1 << 31, 0]))) == 1  # -0 just below +0
+
+
 @pytest.mark.parametrize("name", FLOATS)
 def test_magnitudes_sort_as_absolute_values_and_nan_above_infinity(name: str) -> None:
     codes = np.arange(1 << 16)

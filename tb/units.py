@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tb import (
+    dispatch,
     expert_ffn,
+    gate,
     kmeans_function,
     kmeans_linear,
     kmeans_quantizer,
@@ -28,6 +30,8 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "kmeans_function": kmeans_function.bench,
     "expert_ffn": expert_ffn.bench,
     "router": router.bench,
+    "gate": gate.bench,
+    "dispatch": dispatch.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -40,6 +44,8 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "kmeans_linear": kmeans_linear.real,
     "kmeans_function": kmeans_function.real,
     "router": router.real,
+    "gate": gate.real,
+    "dispatch": dispatch.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -52,5 +58,7 @@ COUNTED = {
     "kmeans_linear": "product",
     "kmeans_function": "index",
     "router": "product",
+    "gate": "token",
+    "dispatch": "entry",
 }
 """What figures of energy are per."""

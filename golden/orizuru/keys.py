@@ -49,6 +49,7 @@ KEYS = {
     for f in (
         KeyFormat("fp16", 16, "float"),
         KeyFormat("bf16", 16, "float"),
+        KeyFormat("fp32", 32, "float"),
         KeyFormat("int8", 8, "int"),
         KeyFormat("int16", 16, "int"),
         KeyFormat("uint8", 8, "uint"),
