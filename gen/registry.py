@@ -20,6 +20,7 @@ from golden.mixpe.stationary import WeightStationary
 from golden.moe.dispatch import DispatchSpec
 from golden.moe.expert import ExpertFFNSpec
 from golden.moe.gate import GateSpec
+from golden.moe.layer import MoEFFNSpec
 from golden.moe.scoring import RouterSpec
 from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
@@ -29,6 +30,7 @@ from hdl.kmeans.quantizer import Quantizer
 from hdl.layers.expert_ffn import ExpertFFN
 from hdl.layers.gate import Gate
 from hdl.layers.kmeans_linear import KMeansLinear
+from hdl.layers.moe_ffn import MoEFFN
 from hdl.layers.router import Router
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
@@ -178,6 +180,20 @@ UNITS = {
                     "outliers": 2,
                 },
                 "smollm2": {"lines": 8, "codes": 32, "outliers": 6},
+            },
+            "simulated",
+        ),
+        Unit(
+            "moe_ffn",
+            "a whole feed-forward layer of a mixture of experts: router, gate, dispatcher, experts, sum",
+            "CMoE (arXiv 2502.04416), inference",
+            MoEFFNSpec,
+            MoEFFN,
+            {
+                "tiny": {"d": 32, "neurons": 32, "experts": 3, "tokens": 5, "rows": 2, "cols": 4, "group": 16},
+                "smollm2": {},
+                "square": {"rows": 16, "cols": 16},
+                "decode": {"rows": 1, "cols": 64, "tokens": 1},
             },
             "simulated",
         ),

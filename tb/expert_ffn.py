@@ -67,11 +67,11 @@ def random_experts(spec: ExpertFFNSpec, rng: np.random.Generator) -> tuple[Exper
     grain = int(np.lcm.reduce(spec.grain))
     sizes = [spec.neurons, *(grain * rng.integers(1, spec.neurons // grain, endpoint=True, size=spec.experts))]
     return tuple(
-        Expert(_random_matrix(spec, rng, spec.d, 2 * m), _random_matrix(spec, rng, m, spec.d)) for m in map(int, sizes)
+        Expert(random_matrix(spec, rng, spec.d, 2 * m), random_matrix(spec, rng, m, spec.d)) for m in map(int, sizes)
     )
 
 
-def _random_matrix(spec: ExpertFFNSpec, rng: np.random.Generator, k: int, n: int) -> Weights:
+def random_matrix(spec: ExpertFFNSpec, rng: np.random.Generator, k: int, n: int) -> Weights:
     engine = spec.engine
     low, high = engine.weight_format.low, engine.weight_format.high
     codes = rng.integers(low, high, (k, n), endpoint=True)

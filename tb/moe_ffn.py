@@ -1,0 +1,90 @@
+"""The bench of unit ``moe_ffn``: transactions made from the specification and a seed."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from golden.moe.gate import Table
+from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
+from golden.quantize import float_codes
+from tb.expert_ffn import lengths, random_experts, random_matrix
+from tb.transactions import Case, case_of, cases_of
+
+
+def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
+    """Batches of every length, fixed numbers of experts and thresholds, tables kept and changed, all stalls, resets."""
+    rng = np.random.default_rng(seed)
+    mixed = chain(spec, rng, 4)
+    most = spec.slots or spec.experts
+    cases = [
+        *(case_of(spec, f"tokens-{t}", [random_batch(spec, rng, t)], seed=seed) for t in lengths(spec.ffn)),
+        case_of(spec, "none", [replace(random_batch(spec, rng, 2), k_min=0, k_max=0)], seed=seed),
+        case_of(spec, "most", [replace(random_batch(spec, rng, spec.tokens), k_min=most, k_max=most)], seed=seed),
+        case_of(spec, "equal", [_equal(spec, rng)], seed=seed),
+        *cases_of(spec, "mixed", mixed, seed=seed),
+        *(case_of(spec, f"{p.name}-late", mixed[:2], seed=seed, stall={p.name: 240}) for p in spec.ports),
+        _too_many(spec, rng, seed),
+    ]
+    span = spec.cycles(mixed[0])
+    for at in (0, 2, span // 4, span // 2, 3 * span // 4, span - 2, span + 3):
+        cut = case_of(spec, f"reset-in-cycle-{at}", mixed[:2], seed=seed, reset_at=at)
+        cases += [cut, case_of(spec, f"after-{cut.name}", [mixed[0]], seed=seed)]
+    return cases
+
+
+def chain(spec: MoEFFNSpec, rng: np.random.Generator, number: int) -> list[LayerBatch]:
+    """Batches; every other one uses the tables that are there."""
+    jobs: list[LayerBatch] = []
+    for n in range(number):
+        job = random_batch(spec, rng, int(rng.integers(1, spec.tokens, endpoint=True)))
+        if n % 2:
+            last = jobs[-1]
+            job = replace(job, experts=last.experts, router=last.router, table=last.table, load=False)
+        jobs.append(job)
+    return jobs
+
+
+def random_batch(spec: MoEFFNSpec, rng: np.random.Generator, tokens: int) -> LayerBatch:
+    """Half of them with a threshold."""
+    columns = 2 * spec.experts
+    norm = rng.lognormal(0, 0.3, columns).astype(np.float32) if spec.norms else None
+    most = spec.slots or spec.experts
+    fixed = int(rng.integers(0, most, endpoint=True))
+    if rng.random() < 0.5:
+        choice: dict[str, Any] = {"k_min": fixed, "k_max": fixed}
+    else:
+        tau = np.float32(rng.lognormal(-1, 1) if not spec.softmax else 1 / spec.experts)
+        choice = {"k_min": 0, "k_max": most, "tau": int(tau.view(np.uint32))}
+    return LayerBatch(
+        float_codes(rng.normal(0, 1, (tokens, spec.d)), "fp16"),
+        random_experts(spec.ffn, rng),
+        Rows(random_matrix(spec.ffn, rng, spec.d, columns), norm),
+        **choice,
+        table=_table(spec, rng),
+    )
+
+
+def _table(spec: MoEFFNSpec, rng: np.random.Generator) -> Table | None:
+    if not (spec.bias or spec.scaled):
+        return None
+    b, u = rng.normal(0, 0.1, (2, spec.experts)).astype(np.float32).view(np.uint32).astype(np.int64)
+    return Table(b, u)
+
+
+def _equal(spec: MoEFFNSpec, rng: np.random.Generator) -> LayerBatch:
+    """Tokens of zeros: all scores are equal."""
+    job = random_batch(spec, rng, spec.tokens)
+    return replace(job, x=np.zeros_like(job.x), k_min=1, k_max=1)
+
+
+def _too_many(spec: MoEFFNSpec, rng: np.random.Generator, seed: int) -> Case:
+    """More experts per token than there are count as all of them."""
+    job = replace(random_batch(spec, rng, 2), k_min=0, k_max=0)
+    case = case_of(spec, "too-many", [job], seed=seed, status={"sts_error": 2})
+    wrong = replace(job, k_max=spec.experts + 1, tau=_INFINITY)
+    return replace(case, inputs={**case.inputs, "cfg": spec.inputs(wrong)["cfg"]})
+
+
+_INFINITY = 0x7F800000
+"""No score reaches it."""
