@@ -24,7 +24,7 @@ def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
         case_of(spec, "equal", [_equal(spec, rng)], seed=seed),
         *cases_of(spec, "mixed", mixed, seed=seed),
         *(case_of(spec, f"{p.name}-late", mixed[:2], seed=seed, stall={p.name: 240}) for p in spec.ports),
-        _too_many(spec, rng, seed),
+        *_too_many(spec, rng, seed),
     ]
     span = spec.cycles(mixed[0])
     for at in (0, 2, span // 4, span // 2, 3 * span // 4, span - 2, span + 3):
@@ -78,13 +78,12 @@ def _equal(spec: MoEFFNSpec, rng: np.random.Generator) -> LayerBatch:
     return replace(job, x=np.zeros_like(job.x), k_min=1, k_max=1)
 
 
-def _too_many(spec: MoEFFNSpec, rng: np.random.Generator, seed: int) -> Case:
-    """More experts per token than there are count as all of them."""
+def _too_many(spec: MoEFFNSpec, rng: np.random.Generator, seed: int) -> list[Case]:
+    """More experts per token than there are; no score reaches the threshold."""
+    if spec.experts + 1 >> spec.gate.count_bits:
+        return []  # the port cannot say so many
     job = replace(random_batch(spec, rng, 2), k_min=0, k_max=0)
     case = case_of(spec, "too-many", [job], seed=seed, status={"sts_error": 2})
-    wrong = replace(job, k_max=spec.experts + 1, tau=_INFINITY)
-    return replace(case, inputs={**case.inputs, "cfg": spec.inputs(wrong)["cfg"]})
-
-
-_INFINITY = 0x7F800000
-"""No score reaches it."""
+    infinity = int(np.float32(np.inf).view(np.uint32))
+    wrong = spec.inputs(replace(job, k_max=spec.experts + 1, tau=infinity))
+    return [replace(case, inputs={**case.inputs, "cfg": wrong["cfg"]})]

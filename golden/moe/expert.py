@@ -273,6 +273,12 @@ class ExpertFFNSpec(UnitSpec):
             begin = first + beats  # the counters follow the last result; the next batch begins
         return begin + 1
 
+    def dense_cycles(self, neurons: int, tokens: int) -> int:
+        """Of a network of so many neurons and no routed experts, whatever ``neurons`` and ``tokens`` of this
+        configuration are: what a mixture is compared with."""
+        phases = self._sizes(neurons, -(-tokens // self.rows))
+        return self._sent(latency.SKID, tokens * self.d // self._lanes, 1, phases) + tokens * self.d // self.words + 1
+
     def _sent(self, begin: int, words: int, table: int, phases: list[Phase]) -> int:
         """The cycle of the first result of a batch that begins in cycle ``begin``."""
         start = begin + 2 + max(words, table)

@@ -30,8 +30,8 @@ NEXT = 2
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The router: rows of the representatives as columns 2j (gate) and 2j + 1 (up) of ``weights``, 1 / length of each in
-    ``norm`` (FP32; ``None`` without norms)."""
+    """The router: rows of the representatives as columns 2j (gate) and 2j + 1 (up) of ``weights``, 1 / length of each
+    in ``norm`` (FP32; ``None`` without norms)."""
 
     weights: Weights
     norm: F32 | None
@@ -39,9 +39,9 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class LayerBatch:
-    """A job: FP16 codes ``x[T, d]``; experts, the shared one first; the router; how many experts a token has at least and
-    at most, and the threshold (FP32 bit pattern). ``table``: bias and scale per expert. ``load``: experts, router and
-    table come with the batch; without it, they are those of the batch before."""
+    """A job: FP16 codes ``x[T, d]``; experts, the shared one first; the router; how many experts a token has at least
+    and at most, and the threshold (FP32 bit pattern). ``table``: bias and scale per expert. ``load``: experts,
+    router and table come with the batch; without it, they are those of the batch before."""
 
     x: Int
     experts: tuple[Expert, ...]
@@ -54,14 +54,14 @@ class LayerBatch:
 
 
 class MoEFFNSpec(UnitSpec):
-    """A feed-forward layer of CMoE: router, gate, dispatcher, shared and routed experts, sum. FP16 tokens in, FP32 tokens
-    out.
+    """A feed-forward layer of CMoE: router, gate, dispatcher, shared and routed experts, sum.
 
     Formula     ``y[t] = E_shared(x[t]) + sum of w_e * E_e(x[t])`` over the experts that the gate selects for token t,
                 ascending; scores as :class:`golden.moe.scoring.RouterSpec`, selection and weights as
                 :class:`golden.moe.gate.GateSpec`, experts and their sum as
                 :class:`golden.moe.expert.ExpertFFNSpec`, which say what is rounded. A token's result does not depend
                 on its batch mates.
+                Tokens come in FP16 and leave in FP32.
     Streams     ``i``, ``desc``, ``fetch``, ``wgt``, ``par``, ``o``, ``stats`` as of ``expert_ffn``. ``cfg``: one beat
                 per batch: whether all tables come (``load``), ``k_min``, ``k_max``, ``tau`` as of ``gate``. With
                 ``load`` also: ``rwgt`` and ``rpar``: the router's rows as a pass of ``router`` takes them, one after
@@ -76,8 +76,7 @@ class MoEFFNSpec(UnitSpec):
                 experts, or an entry was dropped.
     Source      CMoE (arXiv 2502.04416), its inference; dispatch and one reading of the weights per batch as in
                 production systems (arXiv 2211.10017).
-    Not done    pruned tokens (``dispatch`` has them); biases of the linear layers; more experts than the router takes in
-                one pass.
+    Not done    pruned tokens (``dispatch`` has them); biases; more experts than the router takes in one pass.
     """
 
     unit: ClassVar[str] = "moe_ffn"

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 
 from gen.registry import unit
-from scripts import configuration, kmeans_layer, layers, mixpe_layer
+from golden.spec import SpecError
+from scripts import configuration, kmeans_layer, layers, mixpe_layer, moe_layer
 
 NAME = "run"
 HELP = "push a real layer through the RTL and compare every output bit with the golden model"
@@ -38,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--outliers", type=_percent, metavar="PERCENT", help="of engine kmeans, both sides (default: 1)"
     )
+    parser.add_argument(
+        "--moe", metavar="NAME", help="the fixture's whole layer as a mixture of experts, S3A3E8: unit moe_ffn"
+    )
     configuration.add_layers(parser)
 
 
@@ -56,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     from tb.build import BuildError
     from tb.transactions import CheckFailed
 
+    if args.moe is not None:
+        return _mixture(args)
     name, measure = ENGINES[args.engine]
     settings = configuration.settings(args, unit(name))
     load = functools.partial(layers.load, args.model, args.layer, args.matrix)
@@ -66,6 +72,22 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print(json.dumps(dataclasses.asdict(report), indent=2) if args.json else report.text())
     return int(report.mismatches > 0)
+
+
+def _mixture(args: argparse.Namespace) -> int:
+    from tb.build import BuildError
+    from tb.transactions import CheckFailed
+
+    for option, given in (("engine", args.engine != "mixpe"), ("outliers", args.outliers is not None)):
+        if given:
+            raise SpecError(f"{option} must be left out with --moe, not {getattr(args, option)}")
+    try:
+        report = moe_layer.measure(configuration.settings(args, unit("moe_ffn")), args.moe, args.tokens, _say)
+    except (CheckFailed, BuildError) as e:
+        print(e, file=sys.stderr)
+        return 1
+    print(report.to_json() if args.json else report.text())
+    return int(report.mismatches > 0 or report.cycles != report.formula_cycles)
 
 
 def _say(line: str) -> None:

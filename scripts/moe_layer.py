@@ -1,0 +1,172 @@
+"""A real layer as a mixture of experts through ``moe_ffn``: routed, compared bit for bit, timed."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen.registry import unit
+from golden import fixture, q4_1
+from golden.mixpe.layer import sqnr
+from golden.moe import fixture as converted
+from golden.moe.expert import Weights, expert
+from golden.moe.ffn import lengths
+from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
+from golden.quantize import float_codes
+from golden.spec import SpecError
+from scripts.layers import Say, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoEReport:
+    """What a run measured. ``agreement``: share of tokens with the experts that float64 scores choose; ``busy``: cycles
+    in which the array takes a step; ``useful``: real multiply-accumulates / (rows * cols * cycles); ``dense_cycles``:
+    of all neurons for all tokens on the same engine, by the formula."""
+
+    layer: str
+    configuration: dict[str, Any]
+    tokens: int
+    tokens_per_expert: list[int]
+    agreement: float
+    outputs: int
+    mismatches: int
+    sqnr_db: float
+    cycles: int
+    formula_cycles: int
+    busy: float
+    useful: float
+    fetches: int
+    weight_bytes: int
+    dense_cycles: int
+    dense_weight_bytes: int
+    build_seconds: float
+    simulation_seconds: float
+
+    def text(self) -> str:
+        c = self.configuration
+        return "\n".join(
+            [
+                f"{self.layer}: {self.tokens} tokens, {c['weight']} x {c['align']} bits, {c['rows']} x {c['cols']}",
+                f"tokens per expert    {', '.join(map(str, self.tokens_per_expert))}, the shared one {self.tokens}",
+                f"agreement            {self.agreement:.1%} of the tokens have the experts that float64 chooses",
+                f"outputs compared     {self.outputs:,}",
+                f"mismatches           {self.mismatches:,}",
+                f"SQNR                 {self.sqnr_db:.1f} dB against float64 of the stored weights, same experts",
+                f"cycles               {self.cycles:,}; by the formula {self.formula_cycles:,}",
+                f"busy                 {self.busy:.2%} of the cycles take a step",
+                f"useful               {self.useful:.2%} of rows * cols * cycles are real multiply-accumulates",
+                f"weights              {self.fetches:,} tiles, {self.weight_bytes:,} bytes, each once",
+                f"dense                {self.dense_cycles:,} cycles, {self.dense_weight_bytes:,} bytes "
+                f"({self.dense_cycles / self.cycles:.2f}x the cycles)",
+                f"time                 {self.build_seconds:.1f} s build, {self.simulation_seconds:.1f} s simulation",
+            ]
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+
+def measure(settings: Settings, name: str, tokens: int, say: Say) -> MoEReport:
+    """Golden model, RTL and float64 of the fixture's layer, timed."""
+    from tb.cosim import compile
+
+    if name != converted.SPEC.name:
+        raise SpecError(f"moe must be {converted.SPEC.name} with the fixture, not {name!r}")
+    spec = unit("moe_ffn").configure(layers=[{"tokens": max(tokens, 1)}, *settings])
+    assert isinstance(spec, MoEFFNSpec)
+    job = real_batch(spec, tokens)
+    say("generating Verilog and building it with Verilator (some minutes for a new configuration) ...")
+    start = time.monotonic()
+    rtl = compile(spec, optimise=False)
+    built = time.monotonic()
+    say(f"simulating {spec.cycles(job):,} cycles ...")
+    y = rtl(job)
+    work, x = spec.work(job), job.x.astype(np.uint16).view(np.float16).astype(np.float64)
+    golden = spec.compute(job)
+    macs = sum(len(mine) * 3 * one.neurons * spec.d for one, mine, _ in work.work())
+    steps = sum(p.tiles * p.passes * p.steps for p in spec.ffn.phases(work))
+    return MoEReport(
+        layer=f"SmolLM2-135M-Instruct layer {fixture.LAYER} as {name}",
+        configuration=spec.values(),
+        tokens=tokens,
+        tokens_per_expert=spec.queues(job).counts.tolist(),
+        agreement=agreement(spec, job),
+        outputs=y.size,
+        mismatches=int((y.view(np.uint32) != golden.view(np.uint32)).sum()),
+        sqnr_db=sqnr(_real(spec, job, x), y),
+        cycles=rtl.cycles,
+        formula_cycles=spec.cycles(job),
+        busy=steps / rtl.cycles,
+        useful=macs / (spec.rows * spec.cols * rtl.cycles),
+        fetches=sum(p.tiles for p in spec.ffn.phases(work)),
+        weight_bytes=weight_bytes(spec, [one.neurons for one, _, _ in work.work()]),
+        dense_cycles=dense_cycles(spec, tokens),
+        dense_weight_bytes=weight_bytes(spec, [len(fixture.load().gate.codes)]),
+        build_seconds=built - start,
+        simulation_seconds=rtl.seconds,
+    )
+
+
+def real_batch(spec: MoEFFNSpec, tokens: int, k: int | None = None, tau: float | None = None) -> LayerBatch:
+    """The first tokens of the fixture, ``k`` experts each (as converted), or those whose score reaches ``tau``."""
+    packed, f = converted.load().packed, fixture.load()
+    if not 1 <= tokens <= len(f.x):
+        raise SpecError(f"tokens must be an integer between 1 and {len(f.x)}, not {tokens}")
+    active = converted.SPEC.active if k is None else k
+    stored = [packed.expert(i) for i in range(len(packed.descriptors))]
+    rows = [q4_1.Matrix(m.codes[:1], m.d[:1], m.m[:1]) for one in stored[1:] for m in (one.gate, one.up)]
+    columns = Weights(*(np.concatenate(parts).T for parts in zip(*rows, strict=True)))
+    norm = np.array([1 / lengths(q4_1.dequantise(*row))[0] for row in rows]).astype(np.float32)
+    least, most = (active, active) if tau is None else (0, spec.experts)
+    return LayerBatch(
+        float_codes(f.x[:tokens], "fp16"),
+        tuple(expert(*one) for one in stored),
+        Rows(columns, norm if spec.norms else None),
+        least,
+        most,
+        int(np.float32(tau or 0).view(np.uint32)),
+    )
+
+
+def agreement(spec: MoEFFNSpec, job: LayerBatch) -> float:
+    """Of the chosen sets with those by float64 scores of the stored rows."""
+    x = job.x.astype(np.uint16).view(np.float16).astype(np.float64)
+    w = _dequantised(job.router.weights, spec.group)
+    both = x @ w * (1 if job.router.norm is None else 1 / np.sqrt(np.square(w).sum(axis=0)))
+    v = both[:, ::2] / (1 + np.exp(-both[:, ::2])) * both[:, 1::2]
+    v = np.abs(v) if spec.score == "abs" else v
+    best = np.sort(np.argsort(-v, axis=1, kind="stable")[:, : job.k_max], axis=1)
+    chosen = spec.choose(job)
+    return float(np.mean([set(best[t]) == set(chosen[chosen[:, 0] == t, 1]) for t in range(len(x))]))
+
+
+def _real(spec: MoEFFNSpec, job: LayerBatch, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 of the packed weights, the same experts."""
+    y = np.zeros((len(x), spec.d))
+    for one, mine, weights in spec.work(job).work():
+        both = x[mine] @ _dequantised(one.up, spec.group)
+        h = both[:, ::2] / (1 + np.exp(-both[:, ::2])) * both[:, 1::2]
+        y[mine] += weights[:, None].astype(np.float64) * (h @ _dequantised(one.down, spec.group))
+    return y
+
+
+def _dequantised(w: Weights, group: int) -> NDArray[np.float64]:
+    assert w.extra is not None
+    scale, least = (np.repeat(part.astype(np.float64), group, axis=0) for part in (w.scale, w.extra))
+    return w.codes * scale + least
+
+
+def dense_cycles(spec: MoEFFNSpec, tokens: int) -> int:
+    """Of the dense layer on the same engine: one shared expert of all neurons."""
+    neurons = len(fixture.load().gate.codes)
+    return spec.ffn.dense_cycles(neurons, tokens)
+
+
+def weight_bytes(spec: MoEFFNSpec, neurons: list[int]) -> int:
+    """Of experts of so many neurons: codes and parameters of all three matrices."""
+    engine = spec.ffn.engine
+    bits = engine.weight_format.bits + engine.port("par").lane_width / spec.group
+    return round(sum(neurons) * 3 * spec.d * bits / 8)
