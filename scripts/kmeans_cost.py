@@ -47,6 +47,10 @@ ELEMENTS: dict[str, tuple[str, str, Mapping[str, Any]]] = {
 """What makes one product per cycle, or one index: unit, kind of block, configuration."""
 
 
+PLAYED = ("direct 16", *ELEMENTS)
+"""What is placed and routed, and plays real data: lines with bins have too many nets for either."""
+
+
 def rows() -> dict[str, tuple[UnitSpec, str, int]]:
     """By name: a unit, its kind of block, and products per cycle."""
     lines = {f"{reducer} {codes}": (reducer, codes) for codes in CODES for reducer in REDUCERS}
@@ -63,12 +67,11 @@ def measurements() -> Iterator[Measurement]:
     for target, what, figure in (("lut6", "LUT6", "luts"), ("lut6", "FF", "ffs"), ("asic", "area", "area")):
         for name, (of, block, products) in rows().items():
             yield name, what, partial(_parts, of, block, products, target, figure)
-    for name, (of, block, products) in rows().items():
-        if products <= CODES[0]:
-            yield name, "MHz", partial(_mhz, of, block)
-    for name, (of, block, products) in rows().items():
-        if name != "clustering" and products <= CODES[0]:
-            yield name, "energy", partial(_energy, of, block)
+    for name in PLAYED:
+        of, block, products = rows()[name]
+        yield name, "MHz", partial(_mhz, of, block)
+        if name != "clustering":
+            yield name, "energy", partial(_energy, of, block, products)
 
 
 @cache
@@ -85,8 +88,8 @@ def _mhz(of: UnitSpec, block: str) -> float:
     return measured(of, block, "ecp5", Options(seeds=1))["Fmax"]
 
 
-def _energy(of: UnitSpec, block: str) -> float:
-    return measured(of, block, "asic", Options())["energy"]
+def _energy(of: UnitSpec, block: str, products: int) -> float:
+    return measured(of, block, "asic", Options(), products)["energy"]
 
 
 def cost(found: Mapping[str, Figures], reducer: str, codes: int, length: int) -> float:
