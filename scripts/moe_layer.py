@@ -12,12 +12,18 @@ from gen.registry import unit
 from golden import fixture, q4_1
 from golden.mixpe.layer import sqnr
 from golden.moe import fixture as converted
+from golden.moe.convert import convert
 from golden.moe.expert import Weights, expert
 from golden.moe.ffn import lengths
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
+from golden.moe.pack import pack
+from golden.moe.spec import ConversionSpec, preset, shape
 from golden.quantize import float_codes
 from golden.spec import SpecError
 from scripts.layers import Say, Settings
+
+DENSE = len(fixture.load().gate.codes)
+"""Neurons of the layer as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +75,31 @@ class MoEReport:
         return json.dumps(asdict(self), indent=2)
 
 
-def measure(settings: Settings, name: str, tokens: int, say: Say) -> MoEReport:
+def layer(name: str) -> converted.Experts:
+    """The fixture's layer: as it is kept, or, for another split, converted by its own tokens, after which cycles and
+    bits can be judged, but not how well it speaks."""
+    if name == converted.SPEC.name:
+        return converted.load()
+    spec = ConversionSpec(**preset("code") | shape(name))
+    dense = converted.dense()
+    conversion = convert(fixture.load().x, dense.ffn(), spec)
+    return converted.Experts(conversion, pack(dense, conversion))
+
+
+def sizes(experts: converted.Experts) -> dict[str, int]:
+    """Of a configuration that holds a layer."""
+    routed = len(experts.packed.descriptors) - 1
+    return {"experts": routed, "neurons": max(at.neurons for at in experts.packed.descriptors)}
+
+
+def measure(settings: Settings, name: str, tokens: int, say: Say, dynamic: bool = False) -> MoEReport:
     """Golden model, RTL and float64 of the fixture's layer, timed."""
     from tb.cosim import compile
 
-    if name != converted.SPEC.name:
-        raise SpecError(f"moe must be {converted.SPEC.name} with the fixture, not {name!r}")
-    spec = unit("moe_ffn").configure(layers=[{"tokens": max(tokens, 1)}, *settings])
+    experts = layer(name)
+    spec = unit("moe_ffn").configure(layers=[sizes(experts) | {"tokens": max(tokens, 1)}, *settings])
     assert isinstance(spec, MoEFFNSpec)
-    job = real_batch(spec, tokens)
+    job = real_batch(spec, experts, tokens, dynamic)
     say("generating Verilog and building it with Verilator (some minutes for a new configuration) ...")
     start = time.monotonic()
     rtl = compile(spec, optimise=False)
@@ -103,44 +125,47 @@ def measure(settings: Settings, name: str, tokens: int, say: Say) -> MoEReport:
         useful=macs / (spec.rows * spec.cols * rtl.cycles),
         fetches=sum(p.tiles for p in spec.ffn.phases(work)),
         weight_bytes=weight_bytes(spec, [one.neurons for one, _, _ in work.work()]),
-        dense_cycles=dense_cycles(spec, tokens),
-        dense_weight_bytes=weight_bytes(spec, [len(fixture.load().gate.codes)]),
+        dense_cycles=spec.ffn.dense_cycles(DENSE, tokens),
+        dense_weight_bytes=weight_bytes(spec, [DENSE]),
         build_seconds=built - start,
         simulation_seconds=rtl.seconds,
     )
 
 
-def real_batch(spec: MoEFFNSpec, tokens: int, k: int | None = None, tau: float | None = None) -> LayerBatch:
-    """The first tokens of the fixture, ``k`` experts each (as converted), or those whose score reaches ``tau``."""
-    packed, f = converted.load().packed, fixture.load()
+def real_batch(spec: MoEFFNSpec, experts: converted.Experts, tokens: int, dynamic: bool = False) -> LayerBatch:
+    """The first tokens of the fixture, with as many experts each as the conversion says, or (``dynamic``) with those
+    whose score reaches its threshold."""
+    packed, f = experts.packed, fixture.load()
     if not 1 <= tokens <= len(f.x):
         raise SpecError(f"tokens must be an integer between 1 and {len(f.x)}, not {tokens}")
-    active = converted.SPEC.active if k is None else k
     stored = [packed.expert(i) for i in range(len(packed.descriptors))]
     rows = [q4_1.Matrix(m.codes[:1], m.d[:1], m.m[:1]) for one in stored[1:] for m in (one.gate, one.up)]
     columns = Weights(*(np.concatenate(parts).T for parts in zip(*rows, strict=True)))
     norm = np.array([1 / lengths(q4_1.dequantise(*row))[0] for row in rows]).astype(np.float32)
-    least, most = (active, active) if tau is None else (0, spec.experts)
+    active = experts.conversion.spec.active
+    least, most = (0, spec.slots or spec.experts) if dynamic else (active, active)
     return LayerBatch(
         float_codes(f.x[:tokens], "fp16"),
         tuple(expert(*one) for one in stored),
         Rows(columns, norm if spec.norms else None),
         least,
         most,
-        int(np.float32(tau or 0).view(np.uint32)),
+        int(np.float32(experts.conversion.threshold if dynamic else 0).view(np.uint32)),
     )
 
 
 def agreement(spec: MoEFFNSpec, job: LayerBatch) -> float:
-    """Of the chosen sets with those by float64 scores of the stored rows."""
+    """Of the chosen sets with those by float64 scores of the stored rows, the threshold that of the job."""
     x = job.x.astype(np.uint16).view(np.float16).astype(np.float64)
     w = _dequantised(job.router.weights, spec.group)
     both = x @ w * (1 if job.router.norm is None else 1 / np.sqrt(np.square(w).sum(axis=0)))
     v = both[:, ::2] / (1 + np.exp(-both[:, ::2])) * both[:, 1::2]
     v = np.abs(v) if spec.score == "abs" else v
-    best = np.sort(np.argsort(-v, axis=1, kind="stable")[:, : job.k_max], axis=1)
+    ranked = np.argsort(-v, axis=1, kind="stable")[:, : job.k_max]
+    tau = np.uint32(job.tau).view(np.float32)
+    best = [set(mine[(np.arange(len(mine)) < job.k_min) | (v[t, mine] >= tau)]) for t, mine in enumerate(ranked)]
     chosen = spec.choose(job)
-    return float(np.mean([set(best[t]) == set(chosen[chosen[:, 0] == t, 1]) for t in range(len(x))]))
+    return float(np.mean([best[t] == set(chosen[chosen[:, 0] == t, 1]) for t in range(len(x))]))
 
 
 def _real(spec: MoEFFNSpec, job: LayerBatch, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -157,12 +182,6 @@ def _dequantised(w: Weights, group: int) -> NDArray[np.float64]:
     assert w.extra is not None
     scale, least = (np.repeat(part.astype(np.float64), group, axis=0) for part in (w.scale, w.extra))
     return w.codes * scale + least
-
-
-def dense_cycles(spec: MoEFFNSpec, tokens: int) -> int:
-    """Of the dense layer on the same engine: one shared expert of all neurons."""
-    neurons = len(fixture.load().gate.codes)
-    return spec.ffn.dense_cycles(neurons, tokens)
 
 
 def weight_bytes(spec: MoEFFNSpec, neurons: list[int]) -> int:

@@ -74,7 +74,7 @@ def test_fixed_number_and_threshold_are_one_mode() -> None:
 def test_the_real_layer_against_float64() -> None:
     """Of the stored weights with the experts that float64 chooses: 8-bit activations, and down quantised again."""
     spec = MoEFFNSpec()
-    job = moe_layer.real_batch(spec, 16)
+    job = moe_layer.real_batch(spec, converted.load(), 16)
     x = job.x.astype(np.uint16).view(np.float16).astype(np.float64)
     real, routing = moe_forward(x, converted.dense().ffn(), converted.load().conversion)
     chosen = np.zeros_like(routing.chosen)
@@ -88,14 +88,14 @@ def test_the_real_layer_against_float64() -> None:
 def test_agreement_with_float64() -> None:
     """All tokens of the fixture: the default finds the same experts for 99 in 100."""
     spec = MoEFFNSpec(tokens=418)
-    assert moe_layer.agreement(spec, moe_layer.real_batch(spec, 418)) >= 0.99
+    assert moe_layer.agreement(spec, moe_layer.real_batch(spec, converted.load(), 418)) >= 0.99
 
 
 def test_formula_of_the_real_layer() -> None:
     """A batch of 16 real tokens: cycles in which the array takes a step, and real multiplications."""
     for rows, cols, busy, useful in ((16, 16, 0.97, 0.7), (4, 64, 0.96, 0.92)):
         spec = MoEFFNSpec(rows=rows, cols=cols)
-        job = moe_layer.real_batch(spec, 16)
+        job = moe_layer.real_batch(spec, converted.load(), 16)
         work, cycles = spec.work(job), spec.cycles(job)
         steps = sum(p.tiles * p.passes * p.steps for p in spec.ffn.phases(work))
         macs = sum(len(mine) * 3 * one.neurons * spec.d for one, mine, _ in work.work())

@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outliers", type=_percent, metavar="PERCENT", help="of engine kmeans, both sides (default: 1)"
     )
     parser.add_argument(
-        "--moe", metavar="NAME", help="the fixture's whole layer as a mixture of experts, S3A3E8: unit moe_ffn"
+        "--moe", metavar="NAME", help="the fixture's whole layer as a mixture of experts, such as S3A3E8: unit moe_ffn"
+    )
+    parser.add_argument(
+        "--dynamic", action="store_true", help="of --moe: as many experts per token as reach the layer's threshold"
     )
     configuration.add_layers(parser)
 
@@ -78,11 +81,12 @@ def _mixture(args: argparse.Namespace) -> int:
     from tb.build import BuildError
     from tb.transactions import CheckFailed
 
-    for option, given in (("engine", args.engine != "mixpe"), ("outliers", args.outliers is not None)):
-        if given:
+    for option, usual in {"engine": "mixpe", "outliers": None, "model": "fixture", "layer": None}.items():
+        if getattr(args, option) != usual:
             raise SpecError(f"{option} must be left out with --moe, not {getattr(args, option)}")
+    settings = configuration.settings(args, unit("moe_ffn"))
     try:
-        report = moe_layer.measure(configuration.settings(args, unit("moe_ffn")), args.moe, args.tokens, _say)
+        report = moe_layer.measure(settings, args.moe, args.tokens, _say, args.dynamic)
     except (CheckFailed, BuildError) as e:
         print(e, file=sys.stderr)
         return 1
