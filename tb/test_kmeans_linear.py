@@ -243,7 +243,7 @@ FAULTS: dict[str, tuple[KMeansLinearSpec, Any, str, str, str]] = {
         "self.exponent.valid & go",
     ),
     "the engine's other status": (TINY, KMeansLinear, "elaborate", "engine.sts_error[1]", "engine.sts_error[0]"),
-    "n is not limited": (TINY, KMeansLinear, "_compensate", "outputs(m, spec.gemm, given.n)", "given.n"),
+    "n is not limited": (TINY, KMeansLinear, "_compensate", "clamped_n(m, spec.gemm, given.n)", "given.n"),
 }
 
 
