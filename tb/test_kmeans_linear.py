@@ -83,6 +83,30 @@ def test_cocotb_sees_what_bulk_sees() -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_id)
+def test_weights_of_what_is_not_there_may_be_anything(spec: KMeansLinearSpec) -> None:
+    """Of activations that are left out, of channels beyond the last, of outputs beyond the last."""
+    rng = np.random.default_rng(4)
+    length, n, lanes = spec.codes + 1, spec.lines + 1, spec.lines * spec.macs
+    job = replace(random_job(spec, rng, length, n, 1), present=np.arange(length) % 3 > 0)
+    case = case_of(spec, "anything", [job])
+    groups, rows = 2, 2
+    channel = np.arange(rows * spec.codes).reshape(rows, 1, spec.codes)
+    output = np.arange(groups * spec.lines).reshape(groups, 1, spec.lines, 1)
+    there = (output < n) & (channel < length) & (channel % 3 > 0)
+    given = {
+        "w": there.reshape(groups * rows, -1),
+        "col": np.arange(-(-groups // spec.macs) * lanes).reshape(-1, lanes) < n,
+    }
+    inputs = dict(case.inputs)
+    for name, counts in given.items():
+        port = spec.port(name)
+        index = port.unpack(inputs[name])["index"]
+        counts = np.tile(counts, (len(index) // len(counts), 1))
+        inputs[name] = port.pack(index=np.where(counts, index, rng.integers(0, 1 << spec.weight_bits, index.shape)))
+    run_bulk(spec, [replace(case, inputs=inputs)], 0)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_id)
 def test_latency(spec: KMeansLinearSpec) -> None:
     """Of a token of one beat, one group and no outliers."""
     job = replace(random_job(spec, np.random.default_rng(0), 1, 1, 0), load=False)
