@@ -51,7 +51,8 @@ def configure(layer: LinearLayer, share: float, settings: Mapping[str, Any]) -> 
         name, have, need = ("k_max", spec.k_max, k) if spec.k_max < k else ("n_max", spec.n_max, n)
         raise SpecError(f"{name} must be at least {need} for this layer, not {have}")
     if spec.outliers < wanted:
-        raise SpecError(f"outliers must be at least {wanted} for {share:.4g} of {k} activations, not {spec.outliers}")
+        asked = f"--outliers {100 * share:.4g} (percent of {k} activations)"
+        raise SpecError(f"--set outliers must be at least {wanted} for {asked}, not {spec.outliers}")
     return spec
 
 
@@ -68,7 +69,7 @@ def jobs_of(spec: KMeansLinearSpec, layer: LinearLayer, count: int, share: float
             acts=found.book,
             shift=found.shift,
             weights=matrix.indices.astype(np.int64),
-            book=matrix.book,
+            weight_book=matrix.book,
             scale=matrix.scale,
             k=k,
             load=not i,

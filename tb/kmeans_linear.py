@@ -50,23 +50,23 @@ def chain(
     for k, n in sizes:
         job = random_job(spec, rng, k, n, int(rng.integers(0, spec.engine.k_max, endpoint=True)))
         if jobs and rng.random() >= new:
-            job = replace(job, acts=jobs[-1].acts, book=jobs[-1].book, load=False)
+            job = replace(job, acts=jobs[-1].acts, weight_book=jobs[-1].weight_book, load=False)
         jobs.append(job)
     return jobs
 
 
-def random_job(spec: KMeansLinearSpec, rng: np.random.Generator, k: int, n: int, outliers: int) -> LinearToken:
+def random_job(spec: KMeansLinearSpec, rng: np.random.Generator, length: int, n: int, outliers: int) -> LinearToken:
     """Activations of all magnitudes, sometimes some are missing."""
     book = Codebook(np.sort(rng.integers(LOW, HIGH, 1 << spec.weight_bits, endpoint=True)))
     return LinearToken(
-        x=random_codes(rng, k),
+        x=random_codes(rng, length),
         acts=random_book(spec.quantizer, rng),
-        shift=int(np.clip(k.bit_length() + rng.integers(2, 8), 0, 31)),
-        weights=rng.integers(0, 1 << spec.weight_bits, (n, k)),
-        book=book,
+        shift=int(np.clip(length.bit_length() + rng.integers(2, 8), 0, 31)),
+        weights=rng.integers(0, 1 << spec.weight_bits, (n, length)),
+        weight_book=book,
         scale=rng.lognormal(0, 2, n).astype(np.float32),
         k=outliers,
-        present=rng.random(k) < 0.7 if rng.random() < 0.3 else None,
+        present=rng.random(length) < 0.7 if rng.random() < 0.3 else None,
     )
 
 

@@ -231,7 +231,10 @@ def test_doctor_fails_when_something_needed_is_missing(
     [
         (["--set", "k_max=64"], "k_max must be at least 576 for this layer, not 64"),
         (["--matrix", "down", "--set", "n_max=64"], "n_max must be at least 576 for this layer, not 64"),
-        (["--outliers", "10", "--set", "outliers=5"], "outliers must be at least 29 for 0.1 of 576 activations, not 5"),
+        (
+            ["--outliers", "10", "--set", "outliers=5"],
+            "--set outliers must be at least 29 for --outliers 10 (percent of 576 activations), not 5",
+        ),
         (["--tokens", "418"], "tokens must be an integer between 1 and 417, not 418"),
         (["--set", "codes=24"], "codes must be a multiple of lanes = 16, not 24"),
     ],

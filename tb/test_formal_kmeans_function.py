@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from hdl.kmeans.histogram import Histogram
-from hdl.kmeans.moments import Moments
-from hdl.kmeans.turns import Turns
+from hdl.kmeans.function_histogram import Histogram
+from hdl.kmeans.function_moments import Moments
+from hdl.kmeans.function_turns import Turns
 from tb.faults import rewritten
 from tb.formal import Claim, Refuted, prove
 from tb.formal.kmeans_function import CLAIMS, Counts, Sums, Tables, spec

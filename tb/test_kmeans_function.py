@@ -9,9 +9,9 @@ import pytest
 from golden.kmeans.function import Group, KMeansFunctionSpec, Table, Vector
 from golden.kmeans.tables import FUNCTIONS
 from hdl.kmeans.function import KMeansFunction
-from hdl.kmeans.histogram import Histogram
-from hdl.kmeans.moments import Moments
-from hdl.kmeans.turns import Turns
+from hdl.kmeans.function_histogram import Histogram
+from hdl.kmeans.function_moments import Moments
+from hdl.kmeans.function_turns import Turns
 from tb.cosim import compile
 from tb.faults import one_in, turns_red
 from tb.kmeans_function import random_table, real_groups

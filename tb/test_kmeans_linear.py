@@ -1,6 +1,8 @@
 """Unit ``kmeans_linear``: the exported Verilog against its golden model, and that against plain arithmetic."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,13 +83,35 @@ def test_cocotb_sees_what_bulk_sees() -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_id)
+def test_weights_of_what_is_not_there_may_be_anything(spec: KMeansLinearSpec) -> None:
+    """Of activations that are left out, of channels beyond the last, of outputs beyond the last."""
+    rng = np.random.default_rng(4)
+    length, n, lanes = spec.codes + 1, spec.lines + 1, spec.lines * spec.macs
+    job = replace(random_job(spec, rng, length, n, 1), present=np.arange(length) % 3 > 0)
+    case = case_of(spec, "anything", [job])
+    groups, rows = 2, 2
+    channel = np.arange(rows * spec.codes).reshape(rows, 1, spec.codes)
+    output = np.arange(groups * spec.lines).reshape(groups, 1, spec.lines, 1)
+    there = (output < n) & (channel < length) & (channel % 3 > 0)
+    given = {
+        "w": there.reshape(groups * rows, -1),
+        "col": np.arange(-(-groups // spec.macs) * lanes).reshape(-1, lanes) < n,
+    }
+    inputs = dict(case.inputs)
+    for name, counts in given.items():
+        port = spec.port(name)
+        index = port.unpack(inputs[name])["index"]
+        counts = np.tile(counts, (len(index) // len(counts), 1))
+        inputs[name] = port.pack(index=np.where(counts, index, rng.integers(0, 1 << spec.weight_bits, index.shape)))
+    run_bulk(spec, [replace(case, inputs=inputs)], 0)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_id)
 def test_latency(spec: KMeansLinearSpec) -> None:
     """Of a token of one beat, one group and no outliers."""
-    job = replace(random_job(spec, np.random.default_rng(0), 1, 1, 0), load=True)
-    rtl = compile(spec)
-    ready = replace(job, load=False)  # its table is there
-    played = rtl.play(case_of(spec, "one", [ready]))
-    assert played.last_out is not None and played.last_out - 0 == spec.latency
+    job = replace(random_job(spec, np.random.default_rng(0), 1, 1, 0), load=False)
+    played = compile(spec).play(case_of(spec, "one", [job]))  # without a table: only the cycle is looked at
+    assert played.last_out == spec.latency
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_id)
@@ -139,7 +163,8 @@ def test_look_ahead_is_isolation(k: int) -> None:
         keep, token.steps(job.x), job.acts.centroids[token.indices(job.x[None], e, job.acts)[0]] << (e[0] + 24)
     )
     exact = [
-        int(sum(int(c) * int(s) for c, s in zip(row, steps, strict=True))) for row in job.book.centroids[job.weights]
+        int(sum(int(c) * int(s) for c, s in zip(row, steps, strict=True)))
+        for row in job.weight_book.centroids[job.weights]
     ]
     assert np.array_equal(spec.compute(job), np.array([np.float32(np.ldexp(np.float64(v), -24)) for v in exact])) or k
 
@@ -176,6 +201,23 @@ def test_the_selector_is_the_smallest_that_is_fast_enough() -> None:
     assert SMOLLM2.selector == "memory" and SMOLLM2.engine.span < SMOLLM2.main_interval
     assert KMeansLinearSpec(n_max=8, lines=8, codes=64, lanes=64, outliers=64).selector == "comb"
     assert KMeansLinearSpec(selector="radix").selector == "radix"
+
+
+def test_the_example_of_the_documentation() -> None:
+    """From weights to beats."""
+    text = (Path(__file__).parents[1] / "docs" / "kmeans.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(example, {})
+
+
+def test_what_each_status_bit_says() -> None:
+    (port,) = TINY.status
+    assert port.causes == (
+        "a token had more beats than k_max activations need",
+        "an activation was not finite",
+        "n was 0 or above n_max",
+        "k was above outliers",
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,7 +285,7 @@ FAULTS: dict[str, tuple[KMeansLinearSpec, Any, str, str, str]] = {
         "self.exponent.valid & go",
     ),
     "the engine's other status": (TINY, KMeansLinear, "elaborate", "engine.sts_error[1]", "engine.sts_error[0]"),
-    "n is not limited": (TINY, KMeansLinear, "_compensate", "outputs(m, spec.gemm, given.n)", "given.n"),
+    "n is not limited": (TINY, KMeansLinear, "_compensate", "clamped_n(m, spec.gemm, given.n)", "given.n"),
 }
 
 

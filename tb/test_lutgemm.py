@@ -162,7 +162,7 @@ def test_auto_is_the_least_area_times_cycles(values: dict[str, Any], reducer: st
     [
         ({"codes": 17}, "codes must be at most 16 or a multiple of it, not 17"),
         ({"width": 24}, "width must be a power of two, not 24"),
-        ({"lines": 17, "codes": 512}, "lines must be at most 16 with 512 codes, not 17"),
+        ({"lines": 17, "codes": 512}, "lines must be at most 16 with 512 codes of 4 bits, not 17"),
         (
             {"reducer": "direct", "codes": 256},
             "codes must be at most 240 for reducer direct with 260 bits a code, not 256",

@@ -12,7 +12,16 @@ from golden import latency
 from golden.formats import FLOATS
 from golden.kmeans import token
 from golden.kmeans.codebook import Codebook
-from golden.kmeans.lutgemm import CENTROID_BITS, MODULE_BITS, REDUCERS, IndexGemm, LutGemmSpec, scaled
+from golden.kmeans.lutgemm import (
+    CENTROID_BITS,
+    MODULE_BITS,
+    REDUCERS,
+    RESULTS,
+    SCALES,
+    IndexGemm,
+    LutGemmSpec,
+    scaled,
+)
 from golden.kmeans.quantizer import BOUNDARY_BITS, SHIFT_BITS, QuantizerSpec, Token
 from golden.kmeans.timing import Work
 from golden.orizuru import area
@@ -23,7 +32,8 @@ from golden.spec import AUTO, SpecError, UnitSpec, param
 Int = NDArray[np.int64]
 
 SELECTORS = ("systolic", "comb", "unit16", "level", "memory", "bitonic", "radix")
-"""Variants of ``orizuru`` that take a beat per cycle."""
+"""Variants of ``orizuru`` that take a beat per cycle, as the quantizer beside it does; ``queue``, which takes a key per
+cycle, would hold it up."""
 
 ACCUMULATE = 3
 """Cycles from the reading of a partial sum to when it may be read again: read, multiply, add."""
@@ -46,7 +56,7 @@ class LinearToken:
     acts: Codebook
     shift: int
     weights: Int
-    book: Codebook
+    weight_book: Codebook
     scale: NDArray[np.float32]
     k: int
     load: bool = True
@@ -75,7 +85,8 @@ class KMeansLinearSpec(UnitSpec):
                 tokens. A token that brings a table waits until the main path is empty, which is not in ``interval``.
                 ``cycles`` of one token is exact; of several it is an upper estimate.
     Ranges      no sum overflows. ``sts_error``: bits 0 and 1 as of ``kmeans_quantizer``, 2: n was 0 or above ``n_max``,
-                3: k was above ``outliers``.
+                3: k was above ``outliers``. The first token after a reset must bring a table; without it results mean
+                nothing. ``lut`` must be the products of ``cfg``'s codebooks, or, with ``reducer=bucket``, these.
     Source      OASIS, once KLLM (arXiv 2507.23035): look-ahead, the main path does not wait for the outliers; error
                 calculation, compensation, merge.
     Not done    several tokens do not share one reading of the weights. The memory that answers ``fetch`` is outside.
@@ -94,7 +105,9 @@ class KMeansLinearSpec(UnitSpec):
     reducer: str = param(AUTO, "how codes become a sum; auto: the least area times cycles", choices=(*REDUCERS, AUTO))
     outliers: int = param(8, "most outliers on each side", low=1, high=2048)
     selector: str = param(
-        AUTO, "variant of orizuru; auto: the smallest that the main path does not wait for", choices=(*SELECTORS, AUTO)
+        AUTO,
+        "variant of orizuru that takes a beat per cycle; auto: the smallest that the main path does not wait for",
+        choices=(*SELECTORS, AUTO),
     )
     macs: int = param(1, "outliers' products per line and cycle", low=1, high=64)
     out: str = param("fp32", "results", choices=("fp32", "fp16"))
@@ -178,21 +191,31 @@ class KMeansLinearSpec(UnitSpec):
         )
         channel = Field("channel", self.engine.index_width, f"uint{self.engine.index_width}")
         y = Field("y", FLOATS[self.out].bits, self.out)
+        order = "by channel on each side" if self.selector == "radix" else "outermost first"
+        fetch = f"channel of an outlier: of the largest, of the smallest, in turn, {order}"
+        col = "weights' indices of a channel's outputs, beat * lines * macs + lane; channels as fetch asks for them"
         return (
-            StreamPort("i", "in", self.lanes, self.quantizer.port("i").fields, "token", "activations; valid 0: none"),
-            StreamPort("cfg", "in", 1, cfg, "", "what belongs to a token; one per token"),
+            self.quantizer.port("i"),
+            StreamPort(
+                "cfg",
+                "in",
+                1,
+                cfg,
+                "",
+                "of a token, also with load 0: boundary i is CA[i] + CA[i+1], acts are CA, weights CW",
+            ),
             gemm.port("lut"),
             gemm.port("w"),
-            StreamPort("fetch", "out", 1, (channel,), "", "channels of outliers, whose weights are wanted"),
-            StreamPort("col", "in", self.lines * self.macs, w, "", "their weights' indices"),
-            StreamPort("scl", "in", self.lines, (Field("scale", 32, "fp32"),), "", "scales, as the results"),
-            StreamPort("o", "out", self.lines, (y,), "token", "results, in order"),
+            StreamPort("fetch", "out", 1, (channel,), "", fetch),
+            StreamPort("col", "in", self.lines * self.macs, w, "", col),
+            StreamPort("scl", "in", self.lines, (Field("scale", 32, "fp32"),), "", SCALES),
+            StreamPort("o", "out", self.lines, (y,), "token", RESULTS),
         )
 
     @property
     def status(self) -> tuple[StatusPort, ...]:
-        (quantizer,), (gemm,), (engine,) = self.quantizer.status, self.gemm.status, self.engine.status
-        return (StatusPort("error", (*quantizer.causes, gemm.causes[1], engine.causes[1])),)
+        (quantizer,), (gemm,) = self.quantizer.status, self.gemm.status
+        return (StatusPort("error", (*quantizer.causes, gemm.causes[1], "k was above outliers")),)
 
     @property
     def scaling(self) -> int:
@@ -233,9 +256,9 @@ class KMeansLinearSpec(UnitSpec):
         index = token.indices(x[None], e, job.acts)[0]
         chosen = self._outliers(job)
         weights = job.weights[:, : len(x)]
-        main = job.acts.centroids[index[mask]] @ job.book.centroids[weights[:, mask]].T
+        main = job.acts.centroids[index[mask]] @ job.weight_book.centroids[weights[:, mask]].T
         over = token.residuals(x[None], e, job.acts)[0]
-        side = (over[chosen] * job.book.centroids[weights[:, chosen]]).sum(axis=1)
+        side = (over[chosen] * job.weight_book.centroids[weights[:, chosen]]).sum(axis=1)
         y = scaled((main << (e[0] - token.GRID)) + side, token.GRID, job.scale)
         with np.errstate(over="ignore"):
             return y if self.out == "fp32" else y.astype(np.float16)
@@ -248,20 +271,20 @@ class KMeansLinearSpec(UnitSpec):
         n = len(job.weights)
         first = self.quantizer.inputs(Token(job.x, job.acts, job.shift, job.present))
         index = np.zeros(len(job.x), np.int64)
-        gemm = self.gemm.inputs(IndexGemm(index, job.weights, job.acts.centroids, job.book.centroids, load=job.load))
+        books = job.acts.centroids, job.weight_book.centroids
+        gemm = self.gemm.inputs(IndexGemm(index, job.weights, *books, load=job.load))
         groups = -(-n // self.lines)
         factors = np.zeros(groups * self.lines, np.float32)
         factors[:n] = job.scale
-        books = {f"boundary_{i}": [[b]] for i, b in enumerate(job.acts.boundaries)}
-        books |= {f"act_{i}": [[c]] for i, c in enumerate(job.acts.centroids)}
-        books |= {f"weight_{i}": [[c]] for i, c in enumerate(job.book.centroids)}
+        numbers = {"boundary": job.acts.boundaries, "act": books[0], "weight": books[1]}
+        listed = {f"{name}_{i}": [[v]] for name, values in numbers.items() for i, v in enumerate(values)}
         chosen = self._outliers(job)
         beats = -(-groups // self.macs)
         column = np.zeros((len(chosen), beats * self.lines * self.macs), np.int64)
         column[:, :n] = job.weights[:, chosen].T
         return {
             "i": first["i"],
-            "cfg": self.port("cfg").pack(shift=[[job.shift]], n=[[n]], k=[[job.k]], load=[[job.load]], **books),
+            "cfg": self.port("cfg").pack(shift=[[job.shift]], n=[[n]], k=[[job.k]], load=[[job.load]], **listed),
             "lut": gemm["lut"],
             "w": gemm["w"],
             "col": self.port("col").pack(index=column.reshape(len(chosen) * beats, self.lines * self.macs)),
@@ -293,12 +316,12 @@ class KMeansLinearSpec(UnitSpec):
             ends.append(self._end(beats, len(job.x), len(job.weights), results, job.load))
         return sum(ends) + len(ends)
 
-    def _end(self, beats: int, k: int, n: int, results: int, load: bool) -> int:
+    def _end(self, beats: int, length: int, n: int, results: int, load: bool) -> int:
         """The cycle of a token's last result, its first activations coming in cycle 0."""
         begin = latency.SKID + beats - 1 + self.quantizer.settle
         # ---- main path: indices, collected to rows, written, read, ...
         written = begin + self.quantizer.path + beats - 1 + latency.SKID + 1 + latency.SKID
-        work = Work(-(-max(k, 1) // self.codes), -(-n // self.lines), load)
+        work = Work(-(-max(length, 1) // self.codes), -(-n // self.lines), load)
         main = self.gemm.pipeline.transfers([work], latency.SKID, written + 1)
         main = [at + self.gemm.back + latency.SKID + latency.BLOCK_QUEUE for at in main]
         # ---- side path: one outlier after the other

@@ -25,6 +25,9 @@ UNIT = 16
 MULTIPLY = 1
 """Cycles of the products of a weighted sum."""
 
+SCALES = "scale of output beat * lines + lane, beat for beat as o"
+RESULTS = "result of output beat * lines + lane; 0 beyond the last"
+
 MODULE_BITS = 65_000
 """Most bits of data in or out of a block: Amaranth builds no module with more than 65,535 port bits."""
 
@@ -83,6 +86,7 @@ class LutGemmSpec(UnitSpec):
                 longer in use.
     Ranges      no sum overflows. A token of more beats than ``k_max`` needs sets bit 0 of ``sts_error``, and loses
                 those; an n of 0, which counts as 1, or above ``n_max``, which counts as ``n_max``, sets bit 1.
+                The first token after a reset must bring a table; without it results mean nothing.
     Source      WAQ LUT-GEMM of KLLM (arXiv 2507.23035, later OASIS): concatenation, index counters, table, weighted
                 sum. ``direct`` and ``bucket`` are rivals.
     Not done    outliers (see ``kmeans_linear``); several tokens do not share one reading of the weights.
@@ -124,7 +128,9 @@ class LutGemmSpec(UnitSpec):
             raise SpecError(f"width must be a power of two, not {self.width}")
         if self.lines * self.codes * self.weight_bits > 32768:
             most = 32768 // (self.codes * self.weight_bits)
-            raise SpecError(f"lines must be at most {most} with {self.codes} codes, not {self.lines}")
+            raise SpecError(
+                f"lines must be at most {most} with {self.codes} codes of {self.weight_bits} bits, not {self.lines}"
+            )
         if self.reducer == "bucket" and self.table == "fp16":
             raise SpecError("table must be int16 for reducer bucket, not 'fp16'")
         per_code = self.operand_bits + self.weight_bits
@@ -218,18 +224,22 @@ class LutGemmSpec(UnitSpec):
         cfg = (Field("n", n, f"uint{n}"), Field("load", 1, "uint1"))
         bits, name = (CENTROID_BITS, "int8") if self.reducer == "bucket" else (16, self.table)
         y = Field("y", 32, "fp32") if self.out == "fp32" else Field("y", self.sum_width, f"int{self.sum_width}")
-        what = "centroids" if self.reducer == "bucket" else "products of centroids"
+        products = "CA[a] * CW[w], entry a * 2^weight_bits + w at beat * lanes + lane"
+        table = "CA, then CW, one a beat" if self.reducer == "bucket" else products
+        weights = "weights' indices, lane line * codes + code; groups of outputs, in each the beats of act"
         scaled = (
-            StreamPort("scl", "in", self.lines, (Field("scale", 32, "fp32"),), "", "scales, as the results"),
-            StreamPort("exp", "in", 1, (Field("e", 6, "int6"),), "", "exponent of each token"),
+            StreamPort("scl", "in", self.lines, (Field("scale", 32, "fp32"),), "", SCALES),
+            StreamPort("exp", "in", 1, (Field("e", 6, "int6"),), "", "the token's exponent; one per token"),
         )
         return (
-            StreamPort("act", "in", self.codes, index, "token", "activations' indices, in order; valid 0: none"),
-            StreamPort("w", "in", self.lines * self.codes, (Field("index", w, f"uint{w}"),), "", "weights' indices"),
-            StreamPort("cfg", "in", 1, cfg, "", "output channels, and whether a table comes; one per token"),
-            StreamPort("lut", "in", self.lut_lanes, (Field("entry", bits, name),), "", what),
+            StreamPort(
+                "act", "in", self.codes, index, "token", "index of activation beat * codes + lane; valid 0: none there"
+            ),
+            StreamPort("w", "in", self.lines * self.codes, (Field("index", w, f"uint{w}"),), "", weights),
+            StreamPort("cfg", "in", 1, cfg, "", "n outputs; load 1: a table comes; one per token"),
+            StreamPort("lut", "in", self.lut_lanes, (Field("entry", bits, name),), "", table),
             *(scaled if self.out == "fp32" else ()),
-            StreamPort("o", "out", self.lines, (y,), "token", "results of output channels, in order"),
+            StreamPort("o", "out", self.lines, (y,), "token", RESULTS),
         )
 
     @property

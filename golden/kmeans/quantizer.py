@@ -93,10 +93,12 @@ class QuantizerSpec(UnitSpec):
         limits = [Field(f"boundary_{i}", BOUNDARY_BITS, f"int{BOUNDARY_BITS}") for i in range((1 << self.bits) - 1)]
         cfg = (Field("shift", SHIFT_BITS, f"uint{SHIFT_BITS}"), *limits)
         return (
-            StreamPort("i", "in", self.lanes, activation, "token", "activations, in order; valid 0: none"),
-            StreamPort("cfg", "in", 1, cfg, "", "shift, and twice each boundary, rising; one per token"),
-            StreamPort("o", "out", self.lanes, index, "token", "indices, as the activations came"),
-            StreamPort("exp", "out", 1, (Field("e", 6, "int6"),), "", "exponent of the token's scale"),
+            StreamPort(
+                "i", "in", self.lanes, activation, "token", "activation beat * lanes + lane; valid 0: none there"
+            ),
+            StreamPort("cfg", "in", 1, cfg, "", "shift, and boundary i as C[i] + C[i+1]; one per token"),
+            StreamPort("o", "out", self.lanes, index, "token", "index of i's beat and lane; 0 where valid is 0"),
+            StreamPort("exp", "out", 1, (Field("e", 6, "int6"),), "", "exponent of the token's scale; one per token"),
         )
 
     @property

@@ -23,3 +23,11 @@ def sum_tree(m: Module, terms: Sequence[Value], name: str, enable: Value | int =
             m.d.comb += [w.eq(s) for w, s in zip(wires, sums, strict=True)]
         terms = wires
     return terms[0]
+
+
+def balanced_sum(terms: Sequence[Value]) -> Value:
+    """Exact sum in the same cycle: a tree of adders without registers."""
+    if len(terms) == 1:
+        return terms[0]
+    half = len(terms) // 2
+    return balanced_sum(terms[:half]) + balanced_sum(terms[half:])

@@ -107,7 +107,7 @@ class Cluster(wiring.Component):
 
     Members
     -------
-    go : In(1); first : In(1), the row begins a token; rows : In(lanes of FP16); above : In(6), ``e - GRID``;
+    go : In(1); first : In(1), the row begins a token; row : In(lanes of FP16); above : In(6), ``e - GRID``;
     boundaries : In(array); o : Out(lanes of indices).
     """
 

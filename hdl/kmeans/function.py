@@ -9,12 +9,12 @@ from amaranth.lib.wiring import Out
 
 from golden.kmeans.function import KMeansFunctionSpec
 from hdl.arith.bits import named
-from hdl.kmeans.histogram import Histogram
-from hdl.kmeans.moments import Moments
-from hdl.kmeans.turns import Turns
+from hdl.kmeans.function_histogram import Histogram
+from hdl.kmeans.function_moments import Moments
+from hdl.kmeans.function_turns import Turns
 from hdl.shared import Shared
-from hdl.stream.signature import stream_members, stream_signature
-from hdl.stream.skid import skid
+from hdl.stream.signature import stream_members
+from hdl.stream.skid import skids
 
 
 class KMeansFunction(wiring.Component):
@@ -28,10 +28,7 @@ class KMeansFunction(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        streams = {port.name: stream_signature(port).create() for port in self.spec.ports}
-        for port in self.spec.ports:
-            inside, outside = streams[port.name], getattr(self, port.name)
-            skid(m, port, *((outside, inside) if port.direction == "in" else (inside, outside)))
+        streams = skids(m, self, self.spec.ports)
         i, table, o = streams["i"], streams["table"], streams["o"]
         m.submodules.turns = turns = Shared(Turns, self.spec)
         wiring.connect(m, streams["cfg"], turns.cfg)

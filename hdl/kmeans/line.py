@@ -20,9 +20,19 @@ from golden import latency
 from golden.kmeans.lutgemm import CENTROID_BITS, MULTIPLY, UNIT, LutGemmSpec
 from hdl.arith.bits import choose, count_ones, index_bits, named
 from hdl.arith.delay import delay
-from hdl.arith.tree import sum_tree
-from hdl.kmeans.table import code_bits, concat
+from hdl.arith.tree import balanced_sum, sum_tree
 from hdl.shared import Shared
+
+
+def concat(spec: LutGemmSpec, operand: Value, weight: Value) -> Value:
+    """What a line keeps of an activation and a weight index: both side by side, or the product that they name."""
+    if spec.reducer == "direct":
+        return choose(operand, spec.entry_bits, weight)
+    return Cat(operand, weight)
+
+
+def code_bits(spec: LutGemmSpec) -> int:
+    return spec.entry_bits if spec.reducer == "direct" else spec.operand_bits + spec.weight_bits
 
 
 class Unit(wiring.Component):
@@ -84,8 +94,9 @@ class Buckets(Unit):
     kind = "buckets"
 
     def _parts(self, m: Module, codes: list[Value]) -> list[Value]:
+        acts = [code[:CENTROID_BITS] for code in codes]
         return [
-            _sum([Mux(is_it, code[:CENTROID_BITS], 0).as_signed() for is_it, code in zip(mine, codes, strict=True)])
+            balanced_sum([Mux(is_it, act, 0).as_signed() for is_it, act in zip(mine, acts, strict=True)])
             for mine in self._is_weight(m, codes)
         ]
 
@@ -96,7 +107,7 @@ class Products(Unit):
     kind = "products"
 
     def _parts(self, m: Module, codes: list[Value]) -> list[Value]:
-        return [_sum([code.as_signed() for code in codes])]
+        return [balanced_sum([code.as_signed() for code in codes])]
 
 
 UNITS = {"histogram": IndexCounter, "bucket": Buckets, "direct": Products}
@@ -108,13 +119,6 @@ def part_bits(spec: LutGemmSpec) -> int:
     return {"histogram": inputs.bit_length(), "bucket": CENTROID_BITS + bits, "direct": spec.entry_bits + bits}[
         spec.reducer
     ]
-
-
-def _sum(terms: list[Value]) -> Value:
-    """A balanced tree."""
-    if len(terms) == 1:
-        return terms[0]
-    return _sum(terms[: len(terms) // 2]) + _sum(terms[len(terms) // 2 :])
 
 
 def _cut(value: Value, width: int) -> Value:
@@ -169,7 +173,7 @@ class Bin(wiring.Component):
 class WeightedSum(wiring.Component):
     """``sum_b bin[b] * factor[b]``, a row of them per cycle.
 
-    Latency     ``latency`` cycles from the last row to the sum.
+    Latency     ``MULTIPLY + latency.tree(per_cycle) + 1`` cycles from the last row to the sum.
 
     Members
     -------
@@ -213,8 +217,8 @@ class Line(wiring.Component):
 
     Members
     -------
-    go : In(1); operands, weights : In, of a row of codes; add, hand_on : In(1), :attr:`LutGemmSpec.pipeline` cycles
-    later; row, first, factors : In, for the weighted sum; o : Out, the sum.
+    go : In(1); operands, weights : In, of a row of codes; add, hand_on : In(1), ``pipeline.front`` of the specification
+    such cycles later; row, first, factors : In, for the weighted sum; o : Out, the sum.
     """
 
     kind = "line"

@@ -18,8 +18,8 @@ from hdl.kmeans.table import TABLES
 from hdl.shared import Shared
 from hdl.stream.credit import Credit
 from hdl.stream.fifo import StreamFIFO
-from hdl.stream.signature import stream_members, stream_signature
-from hdl.stream.skid import skid
+from hdl.stream.signature import stream_members
+from hdl.stream.skid import skids
 
 
 class LutGemm(wiring.Component):
@@ -34,13 +34,7 @@ class LutGemm(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
-        inside = {port.name: stream_signature(port).create() for port in spec.ports}
-        for port in spec.ports:
-            outside = getattr(self, port.name)
-            if port.direction == "in":
-                skid(m, port, outside, inside[port.name])
-            else:
-                skid(m, port, inside[port.name], outside)
+        inside = skids(m, self, spec.ports)
         act, w, cfg = inside["act"], inside["w"], inside["cfg"].payload.data[0]
         m.submodules.memory = memory = Shared(TokenMemory, spec.port("act"), spec.rows)
         m.submodules.table = table = Shared(TABLES[spec.reducer], spec)

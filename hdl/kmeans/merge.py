@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from golden.kmeans import token
 from golden.kmeans.linear import KMeansLinearSpec
 from hdl.arith.bits import choose, index_bits, named, shift_left
+from hdl.arith.delay import delay
 from hdl.kmeans.scaling import sums_layout
 
 
@@ -67,7 +68,10 @@ class Merge(wiring.Component):
             wide = Signal(signed(width), name=f"wide_{lane}")
             m.d.comb += wide.eq(self.i.payload.data[lane])
             scaled.append(shift_left(m, wide.as_unsigned(), self.exponent.payload, f"scaled_{lane}"))
-        main, none, now, ended = self._registers(m, go, main=Cat(scaled), none=self.none, now=part, ended=last)
+        main = delay(m, Cat(scaled), 1, "main", go=go)
+        none = delay(m, self.none, 1, "none", go=go)
+        now = delay(m, part, 1, "now", go=go)
+        ended = delay(m, last, 1, "ended", go=go)
         # cycle 2
         side = choose(self.side, spec.lines * spec.side_width, now)
         sums = []
@@ -77,14 +81,10 @@ class Merge(wiring.Component):
             m.d.comb += total.eq(main.word_select(lane, width).as_signed() + other)
             sums.append(total)
         m.d.comb += self.free.eq(there & ended & go)
-        total, last_then = self._registers(m, go, total=Cat(sums), last_then=ended)
         with m.If(go):
             m.d.sync += [there.eq(self.take), self.o.valid.eq(there)]
-        m.d.comb += [Cat(self.o.payload.data).eq(total), self.o.payload.last.eq(last_then)]
+        m.d.comb += [
+            Cat(self.o.payload.data).eq(delay(m, Cat(sums), 1, "total", go=go)),
+            self.o.payload.last.eq(delay(m, ended, 1, "last_then", go=go)),
+        ]
         return m
-
-    def _registers(self, m: Module, go: Value, **values: Value) -> list[Signal]:
-        kept = [Signal(Value.cast(value).shape(), name=name, reset_less=True) for name, value in values.items()]
-        with m.If(go):
-            m.d.sync += [register.eq(value) for register, value in zip(kept, values.values(), strict=True)]
-        return kept

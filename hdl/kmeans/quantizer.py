@@ -20,8 +20,8 @@ from hdl.kmeans.cluster import Cluster
 from hdl.kmeans.memory import TokenMemory
 from hdl.kmeans.scale import Exponent, TokenScales, signed_exponent
 from hdl.shared import Shared
-from hdl.stream.signature import stream_members, stream_signature
-from hdl.stream.skid import skid
+from hdl.stream.signature import stream_members
+from hdl.stream.skid import skids
 
 
 class Quantizer(wiring.Component):
@@ -36,11 +36,7 @@ class Quantizer(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
-        i, cfg, o, exp = (stream_signature(port).create() for port in spec.ports)
-        for name, outside, inside in (("i", self.i, i), ("cfg", self.cfg, cfg)):
-            skid(m, spec.port(name), outside, inside)
-        skid(m, spec.port("o"), o, self.o)
-        skid(m, spec.port("exp"), exp, self.exp)
+        i, cfg, o, exp = skids(m, self, spec.ports).values()
         m.submodules.memory = memory = Shared(TokenMemory, spec.port("i"), spec.rows)
         wiring.connect(m, i, memory.i)
         m.submodules.scales = scales = Shared(TokenScales, spec)

@@ -10,6 +10,7 @@ from golden.kmeans import token
 from golden.kmeans.lutgemm import CENTROID_BITS
 from golden.kmeans.quantizer import BOUNDARY_BITS
 from hdl.arith.bits import choose, count_ones, shift_left
+from hdl.arith.delay import delay
 from hdl.kmeans.cluster import Align
 from hdl.kmeans.scale import Magnitude
 from hdl.shared import Shared
@@ -23,7 +24,7 @@ class Residuals(wiring.Component):
 
     Parameters
     ----------
-    bits : of an index.
+    bits : of an index; marks : bits that go with each value.
 
     Members
     -------
@@ -57,24 +58,20 @@ class Residuals(wiring.Component):
         ]
         m.submodules.align = align = Shared(Align)
         m.d.comb += [align.x.eq(self.i.payload.x), align.above.eq(self.above)]
-        x, value, marks = self._stage(
-            m, goes[0], {"x_now": self.i.payload.x, "value": align.o, "marks": self.i.payload.marks}
-        )
-        now = {"x_then": x, "centroid": self._centroid(value), "marks_then": marks}
-        x, centroid, marks = self._stage(m, goes[1], now)
-        r, marks = self._stage(m, goes[2], {"r": self._residual(m, x, centroid), "marks_last": marks})
+        aligned, found, done = goes
+        marks = self.i.payload.marks
+        for go, name in zip(goes, ("marks", "marks_then", "marks_last"), strict=True):
+            marks = delay(m, marks, 1, name, go=go)
+        x_now = delay(m, self.i.payload.x, 1, "x_now", go=aligned)
+        value = delay(m, align.o, 1, "value", go=aligned)
+        x = delay(m, x_now, 1, "x_then", go=found)
+        centroid = delay(m, self._centroid(value), 1, "centroid", go=found)
+        r = delay(m, self._residual(m, x, centroid), 1, "r", go=done)
         m.d.comb += [self.o.payload.r.eq(r), self.o.payload.marks.eq(marks)]
         for go, valid, before in zip(goes, there, [self.i.valid, *there], strict=False):
             with m.If(go):
                 m.d.sync += valid.eq(before)
         return m
-
-    def _stage(self, m: Module, go: Value, values: dict[str, Value]) -> list[Signal]:
-        """Registers between two stages."""
-        kept = [Signal(value.shape(), name=name, reset_less=True) for name, value in values.items()]
-        with m.If(go):
-            m.d.sync += [register.eq(value) for register, value in zip(kept, values.values(), strict=True)]
-        return kept
 
     def _centroid(self, value: Value) -> Value:
         """Of the index, which is the number of boundaries that are not above."""

@@ -20,7 +20,7 @@ from hdl.arith.bits import index_bits, named
 from hdl.arith.delay import delay
 
 
-def outputs(m: Module, spec: LutGemmSpec, n: Value) -> Value:
+def clamped_n(m: Module, spec: LutGemmSpec, n: Value) -> Value:
     """The output channels that are calculated: ``n_max`` at most, and one at least."""
     return named(m, Mux(n > spec.n_max, spec.n_max, Mux(n.any(), n, 1)), "outputs")
 
@@ -103,7 +103,7 @@ class Sequencer(wiring.Component):
             self.swap.eq(self.begin & self.load),
         ]
         with m.If(self.begin):
-            m.d.sync += [running.eq(1), left.eq(outputs(m, spec, self.n))]
+            m.d.sync += [running.eq(1), left.eq(clamped_n(m, spec, self.n))]
         return m
 
     def _back(self, m: Module, tags: Value) -> Value:

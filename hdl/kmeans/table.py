@@ -129,14 +129,3 @@ class ProductRows(Table):
 
 
 TABLES = {"histogram": ProductMemory, "bucket": Centroids, "direct": ProductRows}
-
-
-def concat(spec: LutGemmSpec, operand: Value, weight: Value) -> Value:
-    """What a line keeps of an activation and a weight index: both side by side, or the product that they name."""
-    if spec.reducer == "direct":
-        return choose(operand, spec.entry_bits, weight)
-    return Cat(operand, weight)
-
-
-def code_bits(spec: LutGemmSpec) -> int:
-    return spec.entry_bits if spec.reducer == "direct" else spec.operand_bits + spec.weight_bits

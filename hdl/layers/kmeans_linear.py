@@ -10,7 +10,7 @@
                                      fetch     col
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Value
@@ -25,24 +25,17 @@ from hdl.kmeans.lutgemm import LutGemm
 from hdl.kmeans.merge import Merge
 from hdl.kmeans.quantizer import Quantizer
 from hdl.kmeans.scaling import Scaling, sums_layout
-from hdl.kmeans.sequencer import outputs
+from hdl.kmeans.sequencer import clamped_n
 from hdl.orizuru import engine as orizuru
 from hdl.shared import Shared
 from hdl.stream.fifo import BlockFIFO, StreamFIFO
+from hdl.stream.fork import fork
 from hdl.stream.signature import lane_shape, payload_layout, stream_members, stream_signature
-from hdl.stream.skid import skid
+from hdl.stream.skid import skid, skids
 from hdl.stream.width import Widen
 
 EXPONENTS = 4
 """Tokens on their way from the quantizer to their results."""
-
-
-def fork(m: Module, source: Any, sinks: Sequence[Any]) -> None:
-    """A beat goes to all sinks, in the same cycle. Their ``ready`` must not wait for their ``valid``."""
-    for i, sink in enumerate(sinks):
-        others = [other.ready for j, other in enumerate(sinks) if j != i]
-        m.d.comb += sink.valid.eq(source.valid & Cat(others).all())
-    m.d.comb += source.ready.eq(Cat(sink.ready for sink in sinks).all())
 
 
 class KMeansLinear(wiring.Component):
@@ -130,15 +123,13 @@ class KMeansLinear(wiring.Component):
             outliers.o.ready.eq(compensation.i.ready),
             compensation.ready.eq(cfg.valid & exponent.valid),
             compensation.above.eq(exponent.payload),
-            compensation.n.eq(outputs(m, spec.gemm, given.n)),
+            compensation.n.eq(clamped_n(m, spec.gemm, given.n)),
             compensation.boundaries.eq(self._all(given, "boundary", (1 << spec.act_bits) - 1)),
             compensation.acts.eq(self._all(given, "act", 1 << spec.act_bits)),
             compensation.weights.eq(self._all(given, "weight", 1 << spec.weight_bits)),
             *(source.ready.eq(compensation.done) for source in (cfg, exponent)),
         ]
-        fetch, col = (stream_signature(spec.port(name)).create() for name in ("fetch", "col"))
-        skid(m, spec.port("fetch"), fetch, self.fetch)
-        skid(m, spec.port("col"), self.col, col)
+        fetch, col = skids(m, self, (spec.port("fetch"), spec.port("col"))).values()
         m.d.comb += [
             fetch.payload.data[0].eq(compensation.fetch.payload),
             fetch.valid.eq(compensation.fetch.valid),
@@ -162,9 +153,7 @@ class KMeansLinear(wiring.Component):
         wiring.connect(m, main.o, merge.i)
         wiring.connect(m, merge.o, scaling.i)
         wiring.connect(m, exponent, merge.exponent)
-        scl, o = (stream_signature(spec.port(name)).create() for name in ("scl", "o"))
-        skid(m, spec.port("scl"), self.scl, scl)
-        skid(m, spec.port("o"), o, self.o)
+        scl, o = skids(m, self, (spec.port("scl"), spec.port("o"))).values()
         wiring.connect(m, scaling.o, wiring.flipped(o))
         m.d.comb += [
             *(getattr(merge, name).eq(getattr(compensation, name)) for name in ("full", "none")),

@@ -17,8 +17,8 @@ from hdl.orizuru.radix import Radix
 from hdl.orizuru.threshold import Thresholds
 from hdl.orizuru.tree import RegisterTrees
 from hdl.shared import Shared
-from hdl.stream.signature import stream_members, stream_signature
-from hdl.stream.skid import skid
+from hdl.stream.signature import stream_members
+from hdl.stream.skid import skids
 
 SELECTORS = {
     **dict.fromkeys(TREES, RegisterTrees),
@@ -43,10 +43,7 @@ class Engine(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
-        i, cfg, o = (stream_signature(port).create() for port in spec.ports)
-        skid(m, spec.port("i"), self.i, i)
-        skid(m, spec.port("cfg"), self.cfg, cfg)
-        skid(m, spec.port("o"), o, self.o)
+        i, cfg, o = skids(m, self, spec.ports).values()
         asked = cfg.payload.data[0] if not spec.thresholds else cfg.payload.data[0].k
         k = named(m, Mux(asked > spec.k_max, spec.k_max, asked), "k")
         if spec.thresholds:

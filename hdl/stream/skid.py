@@ -1,5 +1,6 @@
 """Skid buffer: cuts every combinational path of a stream."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import Module, Shape, Signal, Value
@@ -9,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from golden import latency
 from golden.ports import StreamPort
 from hdl.shared import Shared
+from hdl.stream.signature import stream_signature
 
 
 class Skid(wiring.Component):
@@ -60,3 +62,12 @@ def skid(m: Module, port: StreamPort, source: Any, sink: Any) -> None:
         sink.valid.eq(buffer.o.valid),
         buffer.o.ready.eq(sink.ready),
     ]
+
+
+def skids(m: Module, component: Any, ports: Sequence[StreamPort]) -> dict[str, Any]:
+    """Place a skid buffer at each of ``component``'s streams ``ports``. Returns the streams behind them, by name."""
+    streams = {port.name: stream_signature(port).create() for port in ports}
+    for port in ports:
+        outside, inside = getattr(component, port.name), streams[port.name]
+        skid(m, port, *((outside, inside) if port.direction == "in" else (inside, outside)))
+    return streams

@@ -14,9 +14,9 @@ from golden.kmeans.lutgemm import LutGemmSpec
 from golden.kmeans.quantizer import BOUNDARY_BITS, SHIFT_BITS
 from hdl.arith.bits import index_bits
 from hdl.kmeans.cluster import Align, Search, levels
-from hdl.kmeans.line import Bin, IndexCounter, part_bits
+from hdl.kmeans.line import Bin, IndexCounter, code_bits, concat, part_bits
 from hdl.kmeans.scale import Exponent, Magnitude
-from hdl.kmeans.table import ProductMemory, ProductRows, Table, code_bits, concat
+from hdl.kmeans.table import ProductMemory, ProductRows, Table
 from tb.formal import Claim, Property
 
 FRACTION = 2

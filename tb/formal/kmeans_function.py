@@ -7,9 +7,9 @@ from typing import Any
 from amaranth.hdl import Assert, Assume, C, Cat, Module, Mux, Signal, Value, signed
 
 from golden.kmeans.function import MOMENTS, KMeansFunctionSpec
-from hdl.kmeans.histogram import Histogram
-from hdl.kmeans.moments import Moments
-from hdl.kmeans.turns import Turns
+from hdl.kmeans.function_histogram import Histogram
+from hdl.kmeans.function_moments import Moments
+from hdl.kmeans.function_turns import Turns
 from tb.formal import Claim, Property
 
 
