@@ -360,6 +360,8 @@ def test_the_real_layer() -> None:
     assert few.warning and few.warning.endswith(" of 1536 neurons were never marked: where they went is arbitrary")
     many = convert(f.x, ffn, ConversionSpec(**shape("S3A3E8") | {"markers": 154}))
     assert many.warning is None
+    counts = clusters.marks(profile(f.x.astype(np.float64), ffn, True), 154).astype(np.int64).sum(axis=0)
+    assert counts.max() > 255 and counts[many.shared].min() >= counts[many.experts].max()
     assert 20 < pack(dense, c).down_sqnr < 30
 
 

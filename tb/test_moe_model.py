@@ -115,10 +115,12 @@ def test_a_file_holds_conversions_and_is_replaced_whole(tmp_path: Path, monkeypa
     def broken(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", broken)
-    with pytest.raises(SpecError, match=r"^output .*file\.npz cannot be written: No space left on device$"):
-        store.save(path, record)
-    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+    for owner, step in ((np, "savez"), (Path, "replace")):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, step, broken)
+            with pytest.raises(SpecError, match=r"^output .*file\.npz cannot be written: No space left on device$"):
+                store.save(path, store.Record(SPEC, "another", {}))
+        assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
     for content in (b"", b"PK\x03\x04 nonsense", before[:500]):
         path.write_bytes(content)
         with pytest.raises(SpecError, match=r"^conversion .*file\.npz cannot be read: "):
