@@ -111,6 +111,13 @@ def test_tokens_do_not_know_one_another() -> None:
         assert np.array_equal(spec.result(job, spec.outputs(job, result)), result)
 
 
+@pytest.mark.slow
+def test_real_tokens_through_the_hardware() -> None:
+    """Rows as stored, eight tokens after one another."""
+    spec, f = RouterSpec(), fixture.load()
+    run_bulk(spec, [case_of(spec, "real", [real_tokens(spec, f.x[:8], f.gate, f.up, LAYER)])], 0)
+
+
 def test_agreement_on_real_tokens() -> None:
     """Sets of 3 of 5 experts against float64."""
     conversion = converted("S3A3E8")
