@@ -25,7 +25,8 @@ def bench(spec: RouterSpec, seed: int) -> list[Case]:
         case_of(spec, "largest", [random_job(spec, rng, 2, spec.k_max)], seed=seed),
         *cases_of(spec, "mixed", mixed, seed=seed),
         *cases_of(spec, "short", short, seed=seed, level=128),
-        case_of(spec, "results-pile-up", 3 * short, seed=seed, stall={"o": 250}),
+        *(case_of(spec, f"results-pile-up-{level}", 3 * short, seed=seed, stall={"o": level}) for level in (200, 250)),
+        *(case_of(spec, f"short-{p.name}", short, seed=seed, stall={p.name: 248}) for p in spec.ports[:-1]),
         *(case_of(spec, f"slow-{p.name}", mixed[:3], seed=seed, stall={p.name: 224}) for p in spec.ports),
         case_of(spec, "scores", list(_scores(spec, rng)), seed=seed),
         case_of(spec, "specials", list(_specials(spec, rng)), seed=seed),
@@ -96,8 +97,9 @@ def _beyond(spec: RouterSpec, rng: np.random.Generator, seed: int) -> Iterator[C
 def _resets(spec: RouterSpec, jobs: list[Tokens], short: list[Tokens], seed: int) -> Iterator[Case]:
     """A reset in mid-job, then clean jobs: places, credits and queues must be as they were."""
     end = spec.cycles(*jobs)
-    first = spec.cycles(short[0])
-    some = (0, 1, first // 2, first - 3, first - 2, end // 2, end - spec.blocks - 1, end - 2)
+    first = spec.cycles(jobs[0])
+    taken = first - 1 - spec.behind  # the last sums of the first job
+    some = (0, 1, taken - 1, taken, taken + 1, first - 3, first - 2, end // 2, end - spec.blocks - 1, end - 2)
     for at in sorted({max(0, at) for at in some}):
         yield case_of(spec, f"reset-in-cycle-{at}", jobs, seed=seed, stall={"o": 96}, reset_at=at)
         yield case_of(spec, f"after-reset-in-cycle-{at}", [*short, jobs[0]], seed=seed)

@@ -28,7 +28,8 @@ RAW = RouterSpec(experts=5, cols=16, k_max=50, norms=False, act="fp16", words=8,
 MANY = RouterSpec(experts=64, k_max=48, act="bf16_aligned")
 CHANNELS = RouterSpec(rows=4, k_max=40, group=0, act="int8", weight="int8", scale="uint8")
 SPECS = [ROWS]
-MORE = [ONE, RAW, MANY, CHANNELS]
+FIVE = RouterSpec(k_max=40, act="int8", segments=6)
+MORE = [ONE, RAW, MANY, CHANNELS, FIVE]
 LAYER = np.array([3, 141, 592, 653, 1535])
 """Neurons of the fixture."""
 
@@ -53,7 +54,7 @@ def test_cocotb_sees_what_bulk_sees() -> None:
     both_see_the_same(TINY, [c for c in BENCHES["router"](TINY, 2) if c.name in ("one-33", "mixed-both")], 2)
 
 
-@pytest.mark.parametrize("spec", [TINY, ROWS], ids=_id)
+@pytest.mark.parametrize("spec", [TINY, pytest.param(ROWS, marks=pytest.mark.slow)], ids=_id)
 def test_latency(spec: RouterSpec) -> None:
     """From the step that ends the first pass, a full group, to its first scores."""
     job = random_job(spec, np.random.default_rng(0), 1, spec.group)
@@ -108,6 +109,13 @@ def test_tokens_do_not_know_one_another() -> None:
         result = spec.compute(job)
         assert np.array_equal(whole[which], result)
         assert np.array_equal(spec.result(job, spec.outputs(job, result)), result)
+
+
+@pytest.mark.slow
+def test_real_tokens_through_the_hardware() -> None:
+    """Rows as stored, eight tokens after one another."""
+    spec, f = RouterSpec(), fixture.load()
+    run_bulk(spec, [case_of(spec, "real", [real_tokens(spec, f.x[:8], f.gate, f.up, LAYER)])], 0)
 
 
 def test_agreement_on_real_tokens() -> None:
@@ -177,7 +185,7 @@ FAULTS: dict[str, tuple[RouterSpec, Any, str, str, str]] = {
     "every pass is full": (TINY, Scores, "elaborate", "~last_pass | (block < end)", "1 | (block < end)"),
     "tlast too late": (TINY, Scores, "elaborate", 'ended, under_way, "last"', 'ended, under_way + 1, "last"'),
     "passes are not counted": (TINY, Scores, "_place", "number + 1", "number"),
-    "blocks do not start again": (ROWS, Scores, "_place", "Mux(block == spec.blocks - 1, 0, block + 1)", "block + 1"),
+    "blocks do not start again": (FIVE, Scores, "_place", "Mux(block == spec.blocks - 1, 0, block + 1)", "block + 1"),
     "a place is not taken back by reset": (
         TINY,
         Scores,
@@ -189,6 +197,6 @@ FAULTS: dict[str, tuple[RouterSpec, Any, str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", one_in(9, FAULTS))
+@pytest.mark.parametrize("name", one_in(len(FAULTS), FAULTS))
 def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     turns_red(monkeypatch, *FAULTS[name])

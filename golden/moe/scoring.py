@@ -167,14 +167,14 @@ class RouterSpec(UnitSpec):
         return (latency.MULTIPLY if self.norms else 0) + self.silu.swiglu_latency("fp32")
 
     @property
-    def _behind(self) -> int:
+    def behind(self) -> int:
         """From the engine's output to that of the unit."""
         return self.score_latency + latency.QUEUE + latency.SKID
 
     @property
     def latency(self) -> int:
         engine, align = self.engine, self.engine.timing.align
-        return (align + engine.length - 1 if align else 0) + engine.latency + self._behind
+        return (align + engine.length - 1 if align else 0) + engine.latency + self.behind
 
     def figures(self) -> dict[str, int | float]:
         k = min(576, self.k_max)
@@ -183,7 +183,7 @@ class RouterSpec(UnitSpec):
         return {"latency": self.latency, "passes": self.passes, f"cycles_per_tile_k{k}": (many - few) / 16}
 
     def cycles(self, *jobs: Tokens) -> int:
-        return self.engine.cycles(*(job.gemm for job in jobs)) + self._behind
+        return self.engine.cycles(*(job.gemm for job in jobs)) + self.behind
 
     # --- arithmetic ---
 
