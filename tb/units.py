@@ -9,6 +9,7 @@ from tb import (
     kmeans_function,
     kmeans_linear,
     kmeans_quantizer,
+    load_balance,
     lutgemm,
     mixpe,
     mixpe_pe,
@@ -28,6 +29,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "kmeans_function": kmeans_function.bench,
     "gate": gate.bench,
     "dispatch": dispatch.bench,
+    "load_balance": load_balance.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -41,6 +43,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "kmeans_function": kmeans_function.real,
     "gate": gate.real,
     "dispatch": dispatch.real,
+    "load_balance": load_balance.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -54,5 +57,6 @@ COUNTED = {
     "kmeans_function": "index",
     "gate": "token",
     "dispatch": "entry",
+    "load_balance": "batch",
 }
 """What figures of energy are per."""
