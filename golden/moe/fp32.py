@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.formats import FLOATS
-from golden.numerics import NAN32
+from golden.numerics import canonical
 
 Int = NDArray[np.int64]
 
@@ -17,13 +17,13 @@ ONE = 0x3F800000
 
 def add(a: Any, b: Any) -> Int:
     with np.errstate(all="ignore"):
-        return _canonical(FP32.value(a) + FP32.value(b))
+        return _code(FP32.value(a) + FP32.value(b))
 
 
 def multiply(a: Any, b: Any) -> Int:
     with np.errstate(all="ignore"):
-        return _canonical(FP32.value(a) * FP32.value(b))
+        return _code(FP32.value(a) * FP32.value(b))
 
 
-def _canonical(values: Any) -> Int:
-    return np.where(np.isnan(values), int(NAN32), FP32.code(values))
+def _code(values: Any) -> Int:
+    return FP32.code(canonical(values))
