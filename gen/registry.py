@@ -17,6 +17,7 @@ from golden.mixpe.baseline import BaselineSpec
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
+from golden.moe.balance import BalanceSpec
 from golden.moe.dispatch import DispatchSpec
 from golden.moe.expert import ExpertFFNSpec
 from golden.moe.gate import GateSpec
@@ -36,6 +37,7 @@ from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
 from hdl.mixpe.stationary.engine import StationaryEngine
+from hdl.moe.balance import Balance
 from hdl.moe.dispatch import Dispatch
 from hdl.orizuru import engine as orizuru
 
@@ -269,6 +271,15 @@ UNITS = {
                 "tiny": {"experts": 3, "tokens": 4, "slots": 2},
                 "capacity": {"experts": 14, "tokens": 128, "capacity": 64},
             },
+            "simulated",
+        ),
+        Unit(
+            "load_balance",
+            "a bias per expert that follows its load: a step down above the mean, a step up below it",
+            "CMoE (arXiv 2502.04416), load balance by biases",
+            BalanceSpec,
+            Balance,
+            {"default": {}, "tiny": {"experts": 3, "tokens": 7}},
             "simulated",
         ),
     )

@@ -145,13 +145,15 @@ def test_against_stable_sorting(spec: OrizuruSpec, seed: int) -> None:
 def _numbers(codes: Any, name: str) -> Any:
     """What the codes are worth, by somebody else's formats."""
     with np.errstate(invalid="ignore"):  # signalling NaN
-        floats = codes.astype(np.uint16).view(FLOATS[name]) if name in FLOATS else codes
-        return floats.astype(np.float64)
+        if KEYS[name].kind != "float":
+            return codes.astype(np.float64)
+        return codes.astype(f"u{KEYS[name].bits // 8}").view({**FLOATS, "fp32": np.float32}[name]).astype(np.float64)
 
 
 def _unordered(codes: Any, name: str) -> Any:
     """NaN, and -0, which floats call equal to +0."""
-    return np.isnan(_numbers(codes, name)) | ((codes == 0x8000) & (name in FLOATS))
+    fmt = KEYS[name]
+    return np.isnan(_numbers(codes, name)) | ((codes == 1 << (fmt.bits - 1)) & (fmt.kind == "float"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -339,7 +341,7 @@ def test_figures(variant: str) -> None:
         ({"n": 8, "k_max": 9}, "k_max must be at most n = 8, not 9"),
         ({"n": 8, "lanes": 9}, "lanes must be at most n = 8, not 9"),
         ({"lanes": 65}, "lanes must be an integer between 1 and 64, not 65"),
-        ({"key": "fp8"}, "key must be one of fp16, bf16, int8, int16, uint8, uint16, not 'fp8'"),
+        ({"key": "fp8"}, "key must be one of fp16, bf16, fp32, int8, int16, uint8, uint16, not 'fp8'"),
         ({"sides": "all"}, "sides must be one of both, largest, smallest, magnitude, not 'all'"),
         (
             {"sides": "magnitude", "key": "uint8"},

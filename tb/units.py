@@ -10,6 +10,7 @@ from tb import (
     kmeans_function,
     kmeans_linear,
     kmeans_quantizer,
+    load_balance,
     lutgemm,
     mixpe,
     mixpe_pe,
@@ -34,6 +35,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "router": router.bench,
     "gate": gate.bench,
     "dispatch": dispatch.bench,
+    "load_balance": load_balance.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -48,6 +50,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "router": router.real,
     "gate": gate.real,
     "dispatch": dispatch.real,
+    "load_balance": load_balance.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -62,5 +65,6 @@ COUNTED = {
     "router": "product",
     "gate": "token",
     "dispatch": "entry",
+    "load_balance": "batch",
 }
 """What figures of energy are per."""

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import latency
-from golden.formats import FLOATS
 from golden.moe import softmax
-from golden.numerics import NAN32
+from golden.moe.fp32 import ONE, add, multiply
 from golden.orizuru.engine import RANKED, OrizuruSpec
 from golden.orizuru.keys import KEYS
 from golden.orizuru.timing import Load
@@ -18,9 +17,6 @@ from golden.ports import Beats, Field, StatusPort, StreamPort
 from golden.spec import SpecError, UnitSpec, param
 
 Int = NDArray[np.int64]
-
-ONE = 0x3F800000
-"""1.0 in FP32."""
 
 LEAST_KEYS = 8
 """The engine's smallest vector."""
@@ -65,7 +61,7 @@ class GateSpec(UnitSpec):
     """The experts of a token: the best by biased score, by number, by threshold or both, and their weights.
 
     Formula     ``s = v`` or, with ``softmax``, ``s = softmax(v)`` over all scores of the token
-                (:mod:`golden.moe.softmax`: error of a probability below 3e-7). ``key_j = s_j + b_j`` with ``bias``,
+                (:mod:`golden.moe.softmax`: error of a probability below 1.5e-7). ``key_j = s_j + b_j`` with ``bias``,
                 else ``s_j``. Experts are ranked by key, falling, then by index, rising. Of the first ``k_max`` ranks
                 those are selected that are below ``k_min`` or have ``s_j >= tau``. So k_min = k_max is a fixed number,
                 k_min = 0 and k_max = experts a threshold alone. ``weight_j = 1 + s_j * u_j`` with ``scaled``, else 1.
@@ -81,9 +77,9 @@ class GateSpec(UnitSpec):
     Throughput  one token at a time, while the next one's scores come in: a cycle per expert, a step of the selector per
                 rank of ``k_max``, ``latency``; with ``softmax`` two cycles more per expert and 30 for its probability.
                 ``cycles`` is exact.
-    Ranges      bits of ``sts_error``: 0: a token had more beats than experts need, the rest is lost; 1: fewer: the
-                others are not selected, those of its last beat count; 2: ``k_max`` above ``experts``, counts as that; 3, with ``softmax``: a score
-                was not finite.
+    Ranges      bits of ``sts_error``: 0: a token had more beats than experts need, the rest is lost; 1: fewer: experts
+                without a score are not selected; 2: ``k_max`` above ``experts``, counts as that; 3, with ``softmax``:
+                a score was not finite.
     Source      router of CMoE (arXiv 2502.04416): bias for balance, weight ``1 + p u``, threshold or top-k.
     Not done    selected weights are not normalised to a sum of 1.
     """
@@ -173,12 +169,12 @@ class GateSpec(UnitSpec):
         if self.softmax:
             scores = softmax.softmax(scores)
         b, u = (table.b[: len(scores)], table.u[: len(scores)]) if table else (scores, scores)
-        keys = _add(scores, b) if self.bias else scores
+        keys = add(scores, b) if self.bias else scores
         order = KEYS["fp32"].order
         ranked = np.lexsort((np.arange(len(keys)), -order(keys)))[: token.k_max]
         chosen = ranked[(np.arange(len(ranked)) < token.k_min) | (order(scores) >= order(np.array(token.tau)))[ranked]]
         ones = np.full(len(scores), ONE)
-        weights = _add(ones, _multiply(scores, u)) if self.scaled else ones
+        weights = add(ones, multiply(scores, u)) if self.scaled else ones
         return np.stack([np.full(len(chosen), number), chosen, weights[chosen]], axis=1)
 
     def errors(self, job: Group) -> int:
@@ -205,14 +201,12 @@ class GateSpec(UnitSpec):
         scores = np.concatenate([self._padded(token) for token in tokens])
         last = np.isin(np.arange(lengths.sum()) + 1, np.cumsum(lengths))
         cfg: dict[str, Any] = {name: [getattr(t, name) for t in tokens] for name in ("k_min", "k_max", "tau")}
+        streams = {"i": self.port("i").pack(score=scores.reshape(-1, self.lanes), last=last)}
         if job.table is None:
-            return {"i": self.port("i").pack(score=scores, last=last), "cfg": self.port("cfg").pack(**cfg)}
+            return streams | {"cfg": self.port("cfg").pack(**cfg)}
         entries = {name: getattr(job.table, name) for name in self.parameters_of_experts}
-        return {
-            "i": self.port("i").pack(score=scores.reshape(-1, self.lanes), last=last),
-            "cfg": self.port("cfg").pack(load=np.arange(len(tokens)) == 0, **cfg),
-            "table": self.port("table").pack(**entries),
-        }
+        cfg["load"] = np.arange(len(tokens)) == 0
+        return streams | {"cfg": self.port("cfg").pack(**cfg), "table": self.port("table").pack(**entries)}
 
     def outputs(self, job: Group, result: Int) -> dict[str, Beats]:
         rows, last = [], []
@@ -246,20 +240,3 @@ class GateSpec(UnitSpec):
                 begin = max(filled + 1, before, table)
                 free, end = before, begin + self._span(token)
         return end + latency.SKID + 1
-
-
-def _add(a: Int, b: Int) -> Int:
-    """FP32, rounded once; every NaN is the same."""
-    fp32 = FLOATS["fp32"]
-    with np.errstate(all="ignore"):
-        return _canonical(fp32.value(a) + fp32.value(b))
-
-
-def _multiply(a: Int, b: Int) -> Int:
-    fp32 = FLOATS["fp32"]
-    with np.errstate(all="ignore"):
-        return _canonical(fp32.value(a) * fp32.value(b))
-
-
-def _canonical(values: Any) -> Int:
-    return np.where(np.isnan(values), int(NAN32), FLOATS["fp32"].code(values))

@@ -13,7 +13,7 @@ Error of a probability against float64, of up to 64 finite scores: below :data:`
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.formats import FLOATS
+from golden.moe.fp32 import FP32
 
 Int = NDArray[np.int64]
 
@@ -37,7 +37,7 @@ GUARD = 6
 QUOTIENT = 28
 """Fraction bits of a quotient."""
 
-ERROR = 3e-7
+ERROR = 1.5e-7
 
 TABLE = np.rint(2.0 ** (VALUE - np.arange((1 << SEGMENTS) + 1) / (1 << SEGMENTS))).astype(np.int64)
 
@@ -70,12 +70,11 @@ def quotient(e: Int, total: int) -> Int:
 
 def softmax(codes: Int) -> Int:
     """Probabilities of scores, both as FP32 bit patterns. The maximum is that of the sorting order, NaN on top."""
-    fp32 = FLOATS["fp32"]
-    values = fp32.value(codes)
+    values = FP32.value(codes)
     top = codes[np.argmax(order(codes))]
     with np.errstate(invalid="ignore", over="ignore"):
-        e = exponentials((fp32.value(top) - values).astype(np.float32))
-    return fp32.code(np.ldexp(quotient(e, int(e.sum())).astype(np.float32), -QUOTIENT).astype(np.float32))
+        e = exponentials((FP32.value(top) - values).astype(np.float32))
+    return FP32.code(np.ldexp(quotient(e, int(e.sum())).astype(np.float32), -QUOTIENT).astype(np.float32))
 
 
 def order(codes: Int) -> Int:

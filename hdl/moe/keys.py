@@ -8,7 +8,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from golden import latency
-from golden.moe.gate import ONE, GateSpec
+from golden.moe.fp32 import ONE
+from golden.moe.gate import GateSpec
 from hdl.arith.bits import index_bits
 from hdl.arith.delay import delay
 from hdl.arith.floats import Add, Multiply
