@@ -1,5 +1,8 @@
 """The bench of unit ``moe_ffn``: transactions made from the specification and a seed."""
 
+import functools
+import operator
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,20 +20,38 @@ def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
     rng = np.random.default_rng(seed)
     mixed = chain(spec, rng, 4)
     most = spec.slots or spec.experts
+    plain = {
+        **{f"tokens-{t}": [random_batch(spec, rng, t)] for t in lengths(spec.ffn)},
+        "none": [replace(random_batch(spec, rng, 2), k_min=0, k_max=0)],
+        "most": [replace(random_batch(spec, rng, spec.tokens), k_min=most, k_max=most)],
+        "equal": [_equal(spec, rng)],
+    }
+    status = {"sts_error": _errors(spec, mixed[:2])}
     cases = [
-        *(case_of(spec, f"tokens-{t}", [random_batch(spec, rng, t)], seed=seed) for t in lengths(spec.ffn)),
-        case_of(spec, "none", [replace(random_batch(spec, rng, 2), k_min=0, k_max=0)], seed=seed),
-        case_of(spec, "most", [replace(random_batch(spec, rng, spec.tokens), k_min=most, k_max=most)], seed=seed),
-        case_of(spec, "equal", [_equal(spec, rng)], seed=seed),
-        *cases_of(spec, "mixed", mixed, seed=seed),
-        *(case_of(spec, f"{p.name}-late", mixed[:2], seed=seed, stall={p.name: 240}) for p in spec.ports),
+        *(
+            case_of(spec, name, jobs, seed=seed, status={"sts_error": _errors(spec, jobs)})
+            for name, jobs in plain.items()
+        ),
+        *(
+            replace(case, status={"sts_error": _errors(spec, mixed)})
+            for case in cases_of(spec, "mixed", mixed, seed=seed)
+        ),
+        *(
+            case_of(spec, f"{p.name}-late", mixed[:2], seed=seed, stall={p.name: 240}, status=_status(spec, mixed[:2]))
+            for p in spec.ports
+        ),
         *_too_many(spec, rng, seed),
     ]
     span = spec.cycles(mixed[0])
     for at in (0, 2, span // 4, span // 2, 3 * span // 4, span - 2, span + 3):
         cut = case_of(spec, f"reset-in-cycle-{at}", mixed[:2], seed=seed, reset_at=at)
-        cases += [cut, case_of(spec, f"after-{cut.name}", [mixed[0]], seed=seed)]
+        cases += [cut, case_of(spec, f"after-{cut.name}", [mixed[0]], seed=seed, status=_status(spec, mixed[:1]))]
     return cases
+
+
+def _status(spec: MoEFFNSpec, jobs: Sequence[LayerBatch]) -> dict[str, int]:
+    """What all of them together set."""
+    return {"sts_error": functools.reduce(operator.or_, map(spec.errors, jobs))}
 
 
 def chain(spec: MoEFFNSpec, rng: np.random.Generator, number: int) -> list[LayerBatch]:

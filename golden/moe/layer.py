@@ -168,7 +168,7 @@ class MoEFFNSpec(UnitSpec):
             StreamPort(f"r{name}", "in", rows[name].lanes, rows[name].fields, "", f"the router's rows, {what}")
             for name, what in (("wgt", "step by step"), ("par", "group by group"))
         )
-        norm = [StreamPort("rnorm", "in", rows["norm"].lanes, rows["norm"].fields, "", rows["norm"].doc)] * self.norms
+        norm = [StreamPort("rnorm", "in", p.lanes, p.fields, "", p.doc) for p in rows.values() if p.name == "norm"]
         choice = tuple(field for field in gate["cfg"].fields if field.name != "load")
         cfg = StreamPort("cfg", "in", 1, (Field("load", 1, "uint1"), *choice), "", "one per batch")
         table = [gate["table"]] if "table" in gate else []
@@ -213,6 +213,11 @@ class MoEFFNSpec(UnitSpec):
     def queues(self, job: LayerBatch) -> Queues:
         """Of the experts."""
         return self.dispatch.compute(self._chosen(job))
+
+    def errors(self, job: LayerBatch) -> int:
+        """The bits of ``sts_error`` that a job sets, if its tokens fit."""
+        selected, sent = self.gate.errors(self._scored(job)), self.dispatch.errors(self._chosen(job))
+        return bool(selected & 0b1100) << 1 | bool(sent & 0b10010) << 2
 
     def compute(self, job: LayerBatch) -> F32:
         return self.ffn.compute(self.work(job))
