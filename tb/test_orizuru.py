@@ -211,7 +211,7 @@ FAULTS: dict[str, tuple[OrizuruSpec, Any, str, str, str]] = {
     "never the smallest": (TINY, Popper, "elaborate", "tree.eq(~tree)", "tree.eq(0)"),
     "the end of the vector is what is lost": (MEMORY, Loader, "elaborate", "(last | ends_rows)", "last"),
     "what is empty is too much": (TINY, Loader, "elaborate", "(over & some)", "over"),
-    "more than the largest k": (ODD, Engine, "elaborate", "asked > spec.k_max, spec.k_max", "0, 0"),
+    "more than the largest k": (ODD, Engine, "elaborate", "Mux(above, spec.k_max, asked)", "asked"),
     "the taken key stays in its row": (MEMORY, Rows, "elaborate", "& ~taken", ""),
     "a row's key is gone from both trees": (
         MEMORY_PAPER,

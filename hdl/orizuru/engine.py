@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
@@ -45,12 +45,14 @@ class Engine(wiring.Component):
         spec = self.spec
         i, cfg, o = skids(m, self, spec.ports).values()
         asked = cfg.payload.data[0] if not spec.thresholds else cfg.payload.data[0].k
-        k = named(m, Mux(asked > spec.k_max, spec.k_max, asked), "k")
+        every_k = spec.k_max == (1 << spec.k_width) - 1  # then no k is too large
+        above = named(m, C(0, 1) if every_k else asked > spec.k_max, "above")
+        k = named(m, Mux(above, spec.k_max, asked), "k")
         if spec.thresholds:
             lost, taken = self._compare(m, i, cfg, o, k)
         else:
             lost, taken = self._select(m, i, cfg, o, k)
-        m.d.sync += self.sts_error.eq(self.sts_error | Cat(lost, taken & (asked > spec.k_max)))
+        m.d.sync += self.sts_error.eq(self.sts_error | Cat(lost, taken & above))
         return m
 
     def _select(self, m: Module, i: Any, cfg: Any, o: Any, k: Value) -> tuple[Value, Value]:

@@ -67,7 +67,7 @@ class Queues(Selector):
         m.d.sync += keys.eq(keys >> width)
         with m.If(self.write):
             m.d.sync += [left.eq(lanes), keys.eq(beat)]
-        m.d.comb += [self.hold.eq(left > 1), self.ready.eq(~left.any())]
+        m.d.comb += [self.hold.eq(left > 1 if lanes > 1 else 0), self.ready.eq(~left.any())]
         for t, rule in enumerate(self.shape.rules):
             m.submodules[f"queue_{t}"] = queue = Shared(Queue, self.shape, rule, self.spec.k_max)
             m.d.comb += [
