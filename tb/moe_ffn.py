@@ -26,16 +26,9 @@ def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
         "most": [replace(random_batch(spec, rng, spec.tokens), k_min=most, k_max=most)],
         "equal": [_equal(spec, rng)],
     }
-    status = {"sts_error": _errors(spec, mixed[:2])}
     cases = [
-        *(
-            case_of(spec, name, jobs, seed=seed, status={"sts_error": _errors(spec, jobs)})
-            for name, jobs in plain.items()
-        ),
-        *(
-            replace(case, status={"sts_error": _errors(spec, mixed)})
-            for case in cases_of(spec, "mixed", mixed, seed=seed)
-        ),
+        *(case_of(spec, name, jobs, seed=seed, status=_status(spec, jobs)) for name, jobs in plain.items()),
+        *(replace(case, status=_status(spec, mixed)) for case in cases_of(spec, "mixed", mixed, seed=seed)),
         *(
             case_of(spec, f"{p.name}-late", mixed[:2], seed=seed, stall={p.name: 240}, status=_status(spec, mixed[:2]))
             for p in spec.ports
