@@ -1,5 +1,5 @@
 # Needs Python 3.11 or later, g++, make and perl; everything else is installed into .venv by pip.
-#   make demo      Verilog for a MixPE layer, a real model's matrix through it, a report
+#   make demo      Verilog for a MixPE layer, a real matrix and a real layer of experts through their RTL, reports
 #   make test      every check: lint, types, layering, golden models, RTL benches, proofs
 #   make test-all  the same with what takes long
 #   make bench     speed of both simulators; area, speed and energy of the processing elements
@@ -26,6 +26,7 @@ $(READY): pyproject.toml
 demo: $(READY)
 	senbazuru gen mixpe --preset square --output build/demo
 	senbazuru run
+	senbazuru run --moe S3A3E8
 
 check: $(READY)
 	ruff check
