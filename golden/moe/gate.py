@@ -75,7 +75,7 @@ class GateSpec(UnitSpec):
     Latency     ``latency`` cycles from the beat that ends a token of all experts to its first selected expert when two
                 or more are, k_min = k_max, on an idle unit, cfg being there.
     Throughput  one token at a time, while the next one's scores come in: a cycle per expert, a step of the selector per
-                rank of ``k_max``, ``latency``; with ``softmax`` two cycles more per expert and 30 for its probability.
+                rank of ``k_max``, ``latency``; with ``softmax`` a cycle more per expert and 30 for its probability.
                 ``cycles`` is exact.
     Ranges      bits of ``sts_error``: 0: a token had more beats than experts need, the rest is lost; 1: fewer: experts
                 without a score are not selected; 2: ``k_max`` above ``experts``, counts as that; 3, with ``softmax``:
