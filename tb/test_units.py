@@ -11,7 +11,18 @@ def test_every_unit_has_a_bench() -> None:
     assert set(BENCHES) == set(UNITS)
 
 
-@pytest.mark.parametrize(("name", "preset"), [(name, preset) for name, u in UNITS.items() for preset in u.presets])
+LONG = {("expert_ffn", "smollm2"), *(("moe_ffn", preset) for preset in ("smollm2", "square", "decode"))}
+"""Whole layers."""
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        pytest.param(name, preset, marks=pytest.mark.slow if (name, preset) in LONG else ())
+        for name, u in UNITS.items()
+        for preset in u.presets
+    ],
+)
 def test_preset(name: str, preset: str) -> None:
     spec = UNITS[name].configure(preset)
     run_bulk(spec, BENCHES[name](spec, 1), 1)
