@@ -140,4 +140,6 @@ class Dispatch(wiring.Component):
         ]
 
     def _kept(self, m: Module, count: Value, name: str) -> Value:
+        if not self.spec.capacity:
+            return count
         return named(m, Mux(count > self.spec.depth, self.spec.depth, count)[: len(count)], name)
