@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from golden.moe.expert import ExpertFFNSpec
+from golden import fixture
+from golden.moe.expert import ExpertBatch, ExpertFFNSpec, expert
+from golden.quantize import float_codes
 from golden.spec import SpecError
 from hdl.layers.expert_ffn import ExpertFFN
 from hdl.moe.combine import Combine
@@ -16,6 +18,7 @@ from hdl.moe.queues import Queues
 from hdl.moe.results import Results
 from hdl.moe.ring import Ring
 from hdl.moe.sequencer import Sequencer
+from tb.cosim import compile
 from tb.expert_ffn import random_batch
 from tb.faults import one_in, turns_red
 from tb.runner import both_see_the_same, run_bulk
@@ -100,6 +103,17 @@ def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SpecError) as e:
         ExpertFFNSpec(**values)
     assert str(e.value) == sentence
+
+
+@pytest.mark.slow
+def test_the_dense_layer_through_the_rtl() -> None:
+    """All 1,536 neurons of a real layer as one expert: what a mixture is compared with takes the formula's cycles."""
+    f = fixture.load()
+    spec = ExpertFFNSpec(neurons=len(f.gate.codes))
+    job = ExpertBatch(float_codes(f.x[:16], "fp16"), (expert(f.gate, f.up, f.down),), ())
+    rtl = compile(spec, optimise=False)
+    assert np.array_equal(rtl(job).view(np.uint32), spec.compute(job).view(np.uint32))
+    assert rtl.cycles == spec.cycles(job) == ExpertFFNSpec().dense_cycles(spec.neurons, 16)
 
 
 # name: configuration, class, method, what stands there, what stands there instead
