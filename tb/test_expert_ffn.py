@@ -118,18 +118,18 @@ def test_the_dense_layer_through_the_rtl() -> None:
 
 # name: configuration, class, method, what stands there, what stands there instead
 FAULTS: dict[str, tuple[ExpertFFNSpec, Any, str, str, str]] = {
-    "weights are freed before their last pass": (TINY, Ring, "elaborate", "take & last_pass", "take"),
+    "weights are freed before their last pass": (TINY, Ring, "_read", "take & last_pass", "take"),
     "the next tile begins where this one does": (
         TINY,
         Ring,
-        "elaborate",
+        "_read",
         "base.eq(base + self.length + 1)",
         "base.eq(base)",
     ),
-    "words that have not come": (TINY, Ring, "elaborate", "(step < ahead)", "1"),
-    "words that were not asked for": (TINY, Ring, "elaborate", "coming.any()", "1"),
+    "words that have not come": (TINY, Ring, "_read", "(step < ahead)", "1"),
+    "words that were not asked for": (TINY, Ring, "_write", "coming.any()", "1"),
     "rows without a token are not 0": (TINY, Gather, "_read", "Mux(absent, 0, self.data)", "self.data"),
-    "the next words over those that wait": (TINY, Gather, "_read", "filling | ~kept | self._swap", "1"),
+    "the next words over those that wait": (TINY, Gather, "_read", "filling | ~kept | swap", "1"),
     "tlast too early": (TINY, Gather, "_shift", "last & ~left.any()", "last"),
     "a sum of old and new": (TINY, Combine, "elaborate", "Mux(first, ", "Mux(0, "),
     "a row of results changes while it waits": (TINY, Combine, "_send", "~(sending | there)", "~sending"),

@@ -53,11 +53,12 @@ class Gather(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        next_, full, next_last = self._read(m)
-        self._shift(m, next_, full, next_last)
+        swap = Signal()  # the next words become those that leave
+        next_, full, next_last = self._read(m, swap)
+        self._shift(m, swap, next_, full, next_last)
         return m
 
-    def _read(self, m: Module) -> tuple[list[Signal], Signal, Signal]:
+    def _read(self, m: Module, swap: Signal) -> tuple[list[Signal], Signal, Signal]:
         """The next word of each row; whether all are there; whether they are a tile's last."""
         spec = self.spec
         running = Signal()
@@ -68,9 +69,8 @@ class Gather(wiring.Component):
         filling = Signal()  # words are being read
         kept = Signal()  # they, or words that are there, wait for those before to leave
         full = Signal()
-        self._swap = Signal()  # the next words become those that leave
         ends = [row == spec.rows - 1, word == self.words, pass_ == self.passes, tile == self.tiles]
-        take = named(m, running & (filling | ~kept | self._swap), "take")
+        take = named(m, running & (filling | ~kept | swap), "take")
         place = named(m, Cat(row[: spec.rows.bit_length() - 1], pass_), "place_now")
         m.d.comb += [self.place.eq(place), self.word.eq(delay(m, word, 1, "word_then"))]
         ended = take
@@ -80,7 +80,7 @@ class Gather(wiring.Component):
             ended = named(m, ended & end, f"ended_{counter.name}")
         with m.If(take):
             m.d.sync += [filling.eq(~ends[0]), kept.eq(1)]
-        with m.Elif(self._swap):
+        with m.Elif(swap):
             m.d.sync += kept.eq(0)
         with m.If(ended):
             m.d.sync += running.eq(0)
@@ -98,11 +98,11 @@ class Gather(wiring.Component):
         held = Signal(reset_less=True)
         with m.If(complete):
             m.d.sync += [full.eq(1), held.eq(last)]
-        with m.Elif(self._swap):
+        with m.Elif(swap):
             m.d.sync += full.eq(0)
         return next_, full, held
 
-    def _shift(self, m: Module, next_: list[Signal], full: Signal, next_last: Signal) -> None:
+    def _shift(self, m: Module, swap: Signal, next_: list[Signal], full: Signal, next_last: Signal) -> None:
         spec = self.spec
         assert spec.lanes
         now = [Signal(len(self.data), name=f"now_{r}", reset_less=True) for r in range(spec.rows)]
@@ -111,7 +111,7 @@ class Gather(wiring.Component):
         last = Signal(reset_less=True)
         gone = named(m, ~there | (self.o.ready & ~left.any()), "gone")
         m.d.comb += [
-            self._swap.eq(full & gone),
+            swap.eq(full & gone),
             self.o.valid.eq(there),
             self.o.payload.data.eq(Cat(one[:16] for one in now)),
             self.o.payload.last.eq(last & ~left.any()),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -50,23 +50,32 @@ class Ring(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.words = memory = Memory(shape=self.i.payload.shape(), depth=self.depth, init=[])
-        write, read = memory.write_port(), memory.read_port()
+        keep = self._write(m, memory.write_port())
+        ahead = Signal(self.depth.bit_length())  # words from the beginning of the tile that have come
+        leave = self._read(m, memory.read_port(), ahead)
+        m.d.sync += ahead.eq(ahead + keep - Mux(leave, self.length + 1, 0))
+        return m
+
+    def _write(self, m: Module, write: Any) -> Value:
+        """Returns that a word comes."""
         coming = Signal(self.depth.bit_length())
-        write_at = Signal(range(self.depth))
-        base = Signal(range(self.depth))  # of the tile that is read
-        ahead = Signal(self.depth.bit_length())  # words from there that have come
+        at = Signal(range(self.depth), name="write_at")
         keep = named(m, self.i.valid & self.i.ready, "keep")
         m.d.comb += [
             self.i.ready.eq(coming.any()),
-            write.addr.eq(write_at),
+            write.addr.eq(at),
             write.data.eq(self.i.payload),
             write.en.eq(keep),
         ]
         m.d.sync += coming.eq(coming + Mux(self.due, self.more, 0) - keep)
         with m.If(keep):
-            m.d.sync += write_at.eq(write_at + 1)
+            m.d.sync += at.eq(at + 1)
+        return keep
 
+    def _read(self, m: Module, read: Any, ahead: Value) -> Value:
+        """Word after word, pass after pass. Returns that a tile has been read for the last time."""
         running = Signal()
+        base = Signal(range(self.depth))
         step = Signal.like(self.length)
         pass_ = Signal.like(self.passes)
         tile = Signal.like(self.tiles)
@@ -85,7 +94,6 @@ class Ring(wiring.Component):
             self.o.payload.data.eq(read.data),
             self.o.payload.last.eq(last),
         ]
-        m.d.sync += ahead.eq(ahead + keep - Mux(leave, self.length + 1, 0))
         with m.If(go):
             m.d.sync += there.eq(take)
         with m.If(take):
@@ -98,4 +106,4 @@ class Ring(wiring.Component):
                 m.d.sync += running.eq(0)
         with m.If(self.start):
             m.d.sync += running.eq(1)
-        return m
+        return leave
