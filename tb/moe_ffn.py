@@ -10,6 +10,7 @@ import numpy as np
 
 from golden.moe.gate import Table
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
+from golden.ports import Beats
 from golden.quantize import float_codes
 from tb.expert_ffn import lengths, random_experts, random_matrix
 from tb.transactions import Case, case_of, cases_of
@@ -22,7 +23,7 @@ def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
     most = spec.slots or spec.experts
     plain = {
         **{f"tokens-{t}": [random_batch(spec, rng, t)] for t in lengths(spec.ffn)},
-        "none": [replace(random_batch(spec, rng, 2), k_min=0, k_max=0)],
+        "none": [replace(random_batch(spec, rng, min(2, spec.tokens)), k_min=0, k_max=0)],
         "most": [replace(random_batch(spec, rng, spec.tokens), k_min=most, k_max=most)],
         "equal": [_equal(spec, rng)],
     }
@@ -34,6 +35,7 @@ def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
             for p in spec.ports
         ),
         *_too_many(spec, rng, seed),
+        *_too_long(spec, rng, seed),
     ]
     span = spec.cycles(mixed[0])
     for at in (0, 2, span // 4, span // 2, 3 * span // 4, span - 2, span + 3):
@@ -43,8 +45,12 @@ def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
 
 
 def _status(spec: MoEFFNSpec, jobs: Sequence[LayerBatch]) -> dict[str, int]:
+    return {"sts_error": _errors(spec, jobs)}
+
+
+def _errors(spec: MoEFFNSpec, jobs: Sequence[LayerBatch]) -> int:
     """What all of them together set."""
-    return {"sts_error": functools.reduce(operator.or_, map(spec.errors, jobs))}
+    return functools.reduce(operator.or_, map(spec.errors, jobs))
 
 
 def chain(spec: MoEFFNSpec, rng: np.random.Generator, number: int) -> list[LayerBatch]:
@@ -96,8 +102,20 @@ def _too_many(spec: MoEFFNSpec, rng: np.random.Generator, seed: int) -> list[Cas
     """More experts per token than there are; no score reaches the threshold."""
     if spec.experts + 1 >> spec.gate.count_bits:
         return []  # the port cannot say so many
-    job = replace(random_batch(spec, rng, 2), k_min=0, k_max=0)
+    job = replace(random_batch(spec, rng, min(2, spec.tokens)), k_min=0, k_max=0)
     case = case_of(spec, "too-many", [job], seed=seed, status={"sts_error": 2})
     infinity = int(np.float32(np.inf).view(np.uint32))
     wrong = spec.inputs(replace(job, k_max=spec.experts + 1, tau=infinity))
     return [replace(case, inputs={**case.inputs, "cfg": wrong["cfg"]})]
+
+
+def _too_long(spec: MoEFFNSpec, rng: np.random.Generator, seed: int) -> list[Case]:
+    """Tokens more than fit are lost, and the next batch comes as always."""
+    cases = []
+    for more in (1, spec.tokens + 2):
+        jobs = [replace(random_batch(spec, rng, spec.tokens), k_min=1, k_max=1), random_batch(spec, rng, 1)]
+        case = case_of(spec, f"too-long-{more}", jobs, seed=seed, status={"sts_error": 1 | _errors(spec, jobs)})
+        x = np.concatenate([jobs[0].x, np.resize(jobs[0].x, (more, spec.d))])
+        activations = [spec.inputs(job)["i"] for job in (replace(jobs[0], x=x), jobs[1])]
+        cases.append(replace(case, inputs={**case.inputs, "i": Beats.concatenate(activations)}, cycles=None))
+    return cases

@@ -69,6 +69,18 @@ def test_a_token_does_not_depend_on_its_batch(spec: ExpertFFNSpec) -> None:
         assert np.array_equal(spec.compute(alone)[0].view(np.uint32), together[t].view(np.uint32))
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=_id)
+def test_memory_answers_what_is_fetched(spec: ExpertFFNSpec) -> None:
+    """Addresses and steps of ``fetch`` find in :meth:`memory` what comes."""
+    job = random_batch(spec, np.random.default_rng(8), spec.tokens)
+    memory, inputs = spec.memory(job.experts), spec.inputs(job)
+    wanted = spec.port("fetch").unpack(spec.outputs(job, spec.compute(job))["fetch"])
+    places = list(zip(*(v.ravel() for v in wanted.values()), strict=True))
+    for name, each in (("wgt", 1), ("par", spec.group)):
+        found = [memory[name].data[a // each : (a + n) // each] for a, n in places]
+        assert np.array_equal(np.concatenate(found), inputs[name].data)
+
+
 @pytest.mark.parametrize("align", [8, 12, 16])
 def test_against_real_arithmetic(align: int) -> None:
     """What is left is the noise of activations of so many bits, hidden ones of eleven at most."""

@@ -115,7 +115,7 @@ def test_the_real_layer_through_the_rtl(rows: int, cols: int) -> None:
         ({"slots": 6}, "slots must be at most experts = 5, not 6"),
         ({"capacity": 17}, "capacity must be at most tokens = 16, not 17"),
         ({"experts": 33}, "experts must be an integer between 1 and 32, not 33"),
-        ({"router_align": 9}, "align must be one of 8, 12, 16, 20, 24, not 9"),
+        ({"router_align": 9}, "router_align must be one of 8, 12, 16, 20, 24, not 9"),
     ],
 )
 def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:

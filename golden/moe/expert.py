@@ -119,8 +119,11 @@ class ExpertFFNSpec(UnitSpec):
     Latency     ``latency`` is that of a batch of one token without queues, from its last beat to its first result.
     Throughput  ``cycles``: loading, then for every expert both GEMMs, of ``passes * tiles`` tiles of the engine each,
                 then the results. Weights stream in while those before are used.
-    Ranges      neurons must be a multiple of ``cols / 2``, ``lanes`` and ``group``, d of ``cols`` and ``lanes``.
-                ``sts_error``: bit 0, a batch had more than ``tokens`` tokens (the rest is lost).
+    Ranges      neurons must be a multiple of ``cols / 2``, ``lanes`` and ``group``, d of ``cols``, ``lanes`` and
+                ``group``. ``sts_error``: bit 0, a batch had more than ``tokens`` tokens (the rest is lost). Undefined
+                until a reset after: a table of more than ``experts + 1`` experts, or none for the first batch; neurons
+                that are 0, above the parameter or no such multiple; queues whose ``first`` is not the sum of the counts
+                before, or with the same expert twice.
     Source      the experts of CMoE (arXiv 2502.04416); dispatch order and one reading of the weights per batch as in
                 production systems (arXiv 2211.10017).
     Not done    biases; loading a batch while the one before is computed.
@@ -140,7 +143,7 @@ class ExpertFFNSpec(UnitSpec):
     )
     weight: str = param("uint4_min", "weight format", choices=("uint4_min", "uint4_zero", "int4", "int8"))
     group: int = param(32, "inputs that share a weight scale and an exponent of activations", low=16, high=256)
-    align: int = param(8, "bits of activations", low=8, high=24)
+    align: int = param(8, "bits of activations: 8, 12, 16, 20, 24", low=8, high=24)
     core: str = param("booth", "product core", choices=("shift_add", "booth", "multiply"))
     scaled: bool = param(False, "experts have weights other than 1")
     reach: int = param(4, "SiLU: the table goes to two to this", low=1, high=5)
@@ -234,6 +237,7 @@ class ExpertFFNSpec(UnitSpec):
 
         address = Field("address", ADDRESS_BITS, f"uint{ADDRESS_BITS}")
         places = (Field(name, ADDRESS_BITS, f"uint{ADDRESS_BITS}") for name in ("up", "down"))
+        mine, wanted = (*places, uint("neurons", self.neurons)), (address, uint("steps", self.engine.k_max))
         valid = Field("valid", 1, "uint1")
         queue = (uint("expert", self.experts - 1 or 1), uint("first", self.entries), uint("count", self.tokens), valid)
         weight = (Field("weight", 32, "fp32"),) if self.scaled else ()
@@ -243,14 +247,28 @@ class ExpertFFNSpec(UnitSpec):
         return (
             StreamPort("i", "in", self._lanes, (x,), "batch", "activations, token after token"),
             StreamPort("cfg", "in", 1, (Field("load", 1, "uint1"),), "", "whether a table comes; one per batch"),
-            StreamPort("desc", "in", 1, (*places, uint("neurons", self.neurons)), "table", "experts, shared one first"),
+            StreamPort(
+                "desc",
+                "in",
+                1,
+                (*places, uint("neurons", self.neurons)),
+                "table",
+                "addresses in beats of wgt, shared expert first",
+            ),
             StreamPort("job", "in", 1, queue, "batch", "queues; valid 0: none"),
             StreamPort("entry", "in", 1, (token, *weight), "", "entries of the queues"),
-            StreamPort("fetch", "out", 1, (address, uint("steps", self.engine.k_max)), "", "tiles that are wanted"),
-            StreamPort("wgt", "in", self.cols, wgt.fields, "", "a step's weights"),
+            StreamPort(
+                "fetch",
+                "out",
+                1,
+                (address, uint("steps", self.engine.k_max)),
+                "",
+                "address and steps of a tile, both in beats of wgt",
+            ),
+            StreamPort("wgt", "in", self.cols, wgt.fields, "", "a step's weights; up: lane 2j gate, 2j + 1 up"),
             StreamPort("par", "in", self.cols, par.fields, "", "a group's parameters"),
             StreamPort("o", "out", self.words, (y,), "batch", "results, token after token"),
-            StreamPort("stats", "out", 1, counters, "", "one per batch"),
+            StreamPort("stats", "out", 1, counters, "", "steps of the array and tiles fetched, one per batch"),
         )
 
     @property
@@ -356,6 +374,11 @@ class ExpertFFNSpec(UnitSpec):
             "wgt": Beats.concatenate([tile["wgt"] for tile in tiles]),
             "par": Beats.concatenate([tile["par"] for tile in tiles]),
         }
+
+    def memory(self, experts: tuple[Expert, ...]) -> dict[str, Beats]:
+        """``wgt`` and ``par`` of all experts, beat after beat as ``fetch`` addresses them (:meth:`addresses`)."""
+        tiles = [self._tiles(weights) for mine in experts for weights in mine]
+        return {name: Beats.concatenate([tile[name] for tile in tiles]) for name in ("wgt", "par")}
 
     def _queues(self, job: ExpertBatch) -> Beats:
         sizes = [len(queue.tokens) for queue in job.queues]

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import latency
+from golden.mixpe.formats import ALIGNED
+from golden.mixpe.gemm import listed
 from golden.mixpe.job import Gemm
 from golden.moe.dispatch import Batch, DispatchSpec, Queues
 from golden.moe.dispatch import Token as Chosen
@@ -19,7 +21,7 @@ from golden.moe.scoring import RouterSpec, Tokens
 from golden.moe.spec import SCORES
 from golden.orizuru.engine import RANKED
 from golden.ports import Beats, Field, StatusPort, StreamPort
-from golden.spec import UnitSpec, param
+from golden.spec import SpecError, UnitSpec, param
 
 Int = NDArray[np.int64]
 F32 = NDArray[np.float32]
@@ -65,15 +67,17 @@ class MoEFFNSpec(UnitSpec):
     Streams     ``i``, ``desc``, ``fetch``, ``wgt``, ``par``, ``o``, ``stats`` as of ``expert_ffn``. ``cfg``: one beat
                 per batch: whether all tables come (``load``), ``k_min``, ``k_max``, ``tau`` as of ``gate``. With
                 ``load`` also: ``rwgt`` and ``rpar``: the router's rows as a pass of ``router`` takes them, one after
-                the other, ``rnorm``, a beat per pass; ``table``: as of ``gate``. ``counts``: per batch how many tokens
-                chose each expert, tlast on the last.
+                the other, with ``norms`` one beat of ``rnorm``; with ``bias`` or ``scaled`` ``table``, as of ``gate``.
+                The first batch after a reset must have ``load`` 1. ``counts``: per batch how many tokens chose each
+                expert, tlast on the last. The next ``cfg`` is taken when ``stats`` has been.
     Memory      as of ``expert_ffn``; the router's rows are kept inside; the tokens twice, for experts and router.
     Latency     ``latency`` is that of a batch of one token for which no expert is chosen.
     Throughput  routing runs beside the shared expert: ``cycles`` is that of ``expert_ffn`` as long as it is the shorter
                 one (``hidden``). The next batch begins when this one is through.
     Ranges      as of ``expert_ffn``. ``sts_error``: bit 0, a batch had more than ``tokens`` tokens; 1, ``k_max`` was
                 above ``experts``, or a score not finite where there is a softmax; 2, a token had more than ``slots``
-                experts, or an entry was dropped.
+                experts (the later ones are left out), or an entry was dropped. Undefined until a reset after: tlast of
+                ``i`` within a token; what is undefined for ``expert_ffn``.
     Source      CMoE (arXiv 2502.04416), its inference; dispatch and one reading of the weights per batch as in
                 production systems (arXiv 2211.10017).
     Not done    pruned tokens (``dispatch`` has them); biases; more experts than the router takes in one pass.
@@ -94,8 +98,8 @@ class MoEFFNSpec(UnitSpec):
     )
     weight: str = param("uint4_min", "weight format", choices=("uint4_min", "uint4_zero", "int4", "int8"))
     group: int = param(32, "inputs that share a weight scale and an exponent of activations", low=16, high=256)
-    align: int = param(8, "bits of activations in the experts", low=8, high=24)
-    router_align: int = param(16, "bits of activations in the router", low=8, high=24)
+    align: int = param(8, "bits of activations in the experts: 8, 12, 16, 20, 24", low=8, high=24)
+    router_align: int = param(16, "bits of activations in the router: likewise", low=8, high=24)
     core: str = param("booth", "product core of the experts", choices=("shift_add", "booth", "multiply"))
     score: str = param("abs", "magnitude of the product, or with its sign", choices=SCORES)
     norms: bool = param(True, "the router's rows come with 1 / length")
@@ -110,6 +114,8 @@ class MoEFFNSpec(UnitSpec):
         return {"slots": self.experts, "lanes": self._experts(None).lanes}
 
     def _check(self) -> None:
+        if self.router_align not in ALIGNED:
+            raise SpecError(f"router_align must be one of {listed(ALIGNED)}, not {self.router_align}")
         _ = self.ffn, self.gate, self.dispatch
 
     # --- units ---
@@ -154,8 +160,8 @@ class MoEFFNSpec(UnitSpec):
         return DispatchSpec(experts=self.experts, tokens=self.tokens, slots=self.slots, capacity=self.capacity)
 
     @property
-    def words(self) -> int:
-        """Beats of a token."""
+    def beats(self) -> int:
+        """Of a token's activations."""
         assert self.lanes
         return self.d // self.lanes
 
@@ -168,9 +174,14 @@ class MoEFFNSpec(UnitSpec):
             StreamPort(f"r{name}", "in", rows[name].lanes, rows[name].fields, "", f"the router's rows, {what}")
             for name, what in (("wgt", "step by step"), ("par", "group by group"))
         )
-        norm = [StreamPort("rnorm", "in", p.lanes, p.fields, "", p.doc) for p in rows.values() if p.name == "norm"]
+        norm = [
+            StreamPort("rnorm", "in", p.lanes, p.fields, "", "1 / length of the router's rows; one beat")
+            for p in rows.values()
+            if p.name == "norm"
+        ]
         choice = tuple(field for field in gate["cfg"].fields if field.name != "load")
-        cfg = StreamPort("cfg", "in", 1, (Field("load", 1, "uint1"), *choice), "", "one per batch")
+        doc = "load: all tables come; experts of a token; one per batch"
+        cfg = StreamPort("cfg", "in", 1, (Field("load", 1, "uint1"), *choice), "", doc)
         table = [gate["table"]] if "table" in gate else []
         counts = self.dispatch.port("stats")
         return (

@@ -19,11 +19,12 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Out
 
 from golden.moe.expert import ExpertFFNSpec
+from golden.moe.fp32 import ONE
 from hdl.arith.bits import index_bits, named
 from hdl.arith.delay import delay
 from hdl.arith.silu import SwiGLU
 from hdl.mixpe.engine import Engine
-from hdl.moe.combine import ONE, Combine
+from hdl.moe.combine import Combine
 from hdl.moe.fetcher import Fetcher
 from hdl.moe.gather import Gather
 from hdl.moe.queues import Queues

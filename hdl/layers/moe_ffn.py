@@ -47,9 +47,9 @@ class MoEFFN(wiring.Component):
         for name in ("fetch", "o", "stats"):
             wiring.connect(m, getattr(ffn, name), wiring.flipped(getattr(self, name)))
         wiring.connect(m, dispatch.stats, wiring.flipped(self.counts))
-        begin, cfg, coming = self._batch(m, ffn)
-        token = self._tokens(m, ffn, router, begin, coming)
-        self._route(m, router, begin, token)
+        load, cfg, coming = self._batch(m, ffn)
+        token = self._tokens(m, ffn, router, coming)
+        self._route(m, router, load, token)
         self._select(m, router, gate, dispatch, cfg, token)
         self._queues(m, dispatch, ffn)
         strange = gate.sts_error[3] if spec.softmax else 0
@@ -60,7 +60,7 @@ class MoEFFN(wiring.Component):
         return m
 
     def _batch(self, m: Module, ffn: Any) -> tuple[Value, Any, Signal]:
-        """One at a time: that one begins, its configuration, and that its tokens come."""
+        """One at a time: that one begins with new tables, its configuration, and that its tokens come."""
         active = Signal()
         coming = Signal()
         given = self.cfg.payload.data[0]
@@ -79,29 +79,31 @@ class MoEFFN(wiring.Component):
             m.d.sync += coming.eq(0)
         return begin & given.load, cfg, coming
 
-    def _tokens(self, m: Module, ffn: Any, router: Any, begin: Value, coming: Signal) -> Any:
-        """To the experts and into a queue for the router, activation after activation. Returns a stream of one beat per
-        token: whether it is the batch's last."""
+    def _tokens(self, m: Module, ffn: Any, router: Any, coming: Signal) -> Any:
+        """To the experts and, as far as a batch has room for them, into a queue for the router, activation after
+        activation. Returns a queue of one beat per token: whether it is the batch's last."""
         spec = self.spec
         assert spec.lanes
-        words = spec.words
+        words = spec.beats
         beat = data.StructLayout({"data": 16 * spec.lanes, "last": 1})
         m.submodules.waiting = waiting = Shared(BlockFIFO, beat, spec.tokens * words + 3)
         m.submodules.narrow = narrow = Narrow(16, spec.lanes, last=True)
         m.submodules.ends = ends = Shared(StreamFIFO, 1, spec.tokens + 2)
         word = Signal(index_bits(words))
         ends_token = named(m, (word == words - 1) | self.i.payload.last, "ends_token")
-        sinks = [ffn.i, waiting.i]
-        room = named(m, ffn.i.ready & waiting.i.ready & ends.i.ready & coming, "room")
+        number = Signal(range(spec.tokens + 1))  # tokens before this one
+        full = named(m, number == spec.tokens, "full")
+        room = named(m, coming & ffn.i.ready & (full | (waiting.i.ready & ends.i.ready)), "room")
         take = named(m, self.i.valid & room, "take")
         m.d.comb += [
             self.i.ready.eq(room),
-            *(sink.valid.eq(take) for sink in sinks),
+            ffn.i.valid.eq(take),
+            waiting.i.valid.eq(take & ~full),
             Value.cast(ffn.i.payload).eq(self.i.payload),
             waiting.i.payload.data.eq(Value.cast(self.i.payload.data)),
             waiting.i.payload.last.eq(ends_token),
-            ends.i.valid.eq(take & ends_token),
-            ends.i.payload.eq(self.i.payload.last),
+            ends.i.valid.eq(take & ends_token & ~full),
+            ends.i.payload.eq(self.i.payload.last | (number == spec.tokens - 1)),
             Value.cast(narrow.i.payload.data).eq(waiting.o.payload.data),
             narrow.i.payload.last.eq(waiting.o.payload.last),
             narrow.i.valid.eq(waiting.o.valid),
@@ -113,6 +115,7 @@ class MoEFFN(wiring.Component):
         ]
         with m.If(take):
             m.d.sync += word.eq(Mux(ends_token, 0, word + 1))
+            m.d.sync += number.eq(Mux(self.i.payload.last, 0, number + (ends_token & ~full)))
         return ends
 
     def _route(self, m: Module, router: Any, load: Value, token: Any) -> None:
@@ -174,6 +177,7 @@ class MoEFFN(wiring.Component):
         ]
 
     def _queues(self, m: Module, dispatch: Any, ffn: Any) -> None:
+        """Jobs and their entries; the slot of an entry is not needed."""
         job, entry = ffn.job.payload, ffn.entry.payload.data[0]
         found, of = dispatch.job.payload, dispatch.o.payload.data[0]
         m.d.comb += [

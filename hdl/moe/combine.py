@@ -14,8 +14,6 @@ from hdl.arith.delay import delay
 from hdl.arith.floats import Add, Multiply
 from hdl.shared import Shared
 
-ONE = 0x3F800000
-
 
 class Combine(wiring.Component):
     """``y[token] = y[token] + weight * part``, or ``part`` alone of the first expert; then all of them, in order.

@@ -26,9 +26,9 @@ class Fetcher(wiring.Component):
 
     Members
     -------
-    begin : In(1), a batch begins; ready : In(1), the table of experts is there; expert : In, whose turn it is, if it is
-    known, or there is none; next : Out(1), on to the one after it; freed : In(1), a step of weights is free; o :
-    Out(stream of tiles).
+    begin : In(1), a batch begins; ready : In(1), the table of experts is there; known : In(1), it is certain whose turn
+    it is, or that it is nobody's; none : In(1), nobody's; expert : In, the table's entry; next : Out(1), on to the one
+    after it; freed : In(1), a step of weights is free; o : Out(stream of tiles).
     """
 
     kind = "fetcher"

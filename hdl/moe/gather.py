@@ -26,10 +26,10 @@ class Gather(wiring.Component):
 
     Members
     -------
-    start : In(1); tiles, passes, words, first, count : In, steady: column tiles, tiles of tokens and words of a token
-    (all less one), where the queue begins, and its length; place : Out, an entry's number in its queue, ``word`` : Out,
-    of the token two cycles later; read : Out(1); data : In, the word in the next cycle; o : Out(stream of a step, with
-    tlast): rows without a token are 0.
+    start : In(1); tiles, passes, words : In, steady, all less one: column tiles, tiles of tokens and words of a token;
+    count : In, tokens of the queue; place : Out, an entry's number in its queue; word : Out, one cycle later, of that
+    token's activations; data : In, that word, in the cycle after; o : Out(stream of a step, with tlast): rows without
+    a token are 0.
     """
 
     kind = "gather"

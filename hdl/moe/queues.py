@@ -14,15 +14,17 @@ from hdl.stream.signature import lane_shape, stream_signature
 
 
 class Queues(wiring.Component):
-    """Two readers take the experts in turn, the shared one first: ``fetch``, which runs ahead, and ``now``.
+    """Two readers take the experts in turn, the shared one first: ``fetch_...``, which runs ahead, and, without a
+    prefix, the one that is computed.
 
     Members
     -------
     desc, job, entry : In(streams, as of the unit); begin, load : In(1), a batch begins, a table comes with it; end :
     In(1), it is over; ready : Out(1), the table is there; fetch_next, next : In(1), a reader goes on; fetch_known,
-    known : Out(1), its expert is there (for ``now`` with its entries), or it is certain that there is none: fetch_none,
-    none : Out(1); fetch_expert, expert : Out, from the table; count : Out, of the queue that is computed; place_0,
-    place_1 : In, numbers in that queue; entry_0, entry_1 : Out, those entries in the next cycle.
+    known : Out(1), its expert is there (of the second reader with its entries), or it is certain that there is none:
+    fetch_none, none : Out(1); fetch_expert, expert : Out, from the table; count : Out, of the queue that is computed,
+    not of the shared expert; place_0, place_1 : In, numbers in that queue; entry_0, entry_1 : Out, those entries in the
+    next cycle.
     """
 
     kind = "queues"
