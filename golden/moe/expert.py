@@ -237,7 +237,6 @@ class ExpertFFNSpec(UnitSpec):
 
         address = Field("address", ADDRESS_BITS, f"uint{ADDRESS_BITS}")
         places = (Field(name, ADDRESS_BITS, f"uint{ADDRESS_BITS}") for name in ("up", "down"))
-        mine, wanted = (*places, uint("neurons", self.neurons)), (address, uint("steps", self.engine.k_max))
         valid = Field("valid", 1, "uint1")
         queue = (uint("expert", self.experts - 1 or 1), uint("first", self.entries), uint("count", self.tokens), valid)
         weight = (Field("weight", 32, "fp32"),) if self.scaled else ()
