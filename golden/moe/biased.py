@@ -142,7 +142,8 @@ def _router(spec: MoEFFNSpec, part: BiasedNetwork) -> Rows:
 
 def _both(part: BiasedNetwork) -> tuple[RowScaled, Array]:
     """Gate and up of each neuron, one after the other, and their biases."""
-    rows = RowScaled(*(_interleaved(*pair) for pair in zip(part.gate, part.up, strict=True)))
+    gate, up = part.gate, part.up
+    rows = RowScaled(_interleaved(gate.codes, up.codes), _interleaved(gate.scale, up.scale))
     return rows, _interleaved(part.gate_bias, part.up_bias)
 
 
