@@ -78,8 +78,8 @@ def layer_batch(spec: MoEFFNSpec, network: BiasedNetwork, conversion: Conversion
     are 0.
 
     Codes are the stored ones. Scales, biases and activations are rounded to FP16, to nearest even, and nothing else is:
-    by at most ``2^-11`` of each, or ``2^-25`` where that is more. The lengths of the router's rows are those of the
-    stored ones, without biases, 1 / length rounded to FP32.
+    by at most ``2^-11`` of each, or ``2^-25`` where that is more; activations beyond FP16 become its largest. The
+    lengths of the router's rows are those of the stored ones, without biases, 1 / length rounded to FP32.
 
     Raises :class:`~golden.spec.SpecError` where ``spec`` is not that of the conversion or too small, for activations of
     another width, and for scales and biases that are beyond FP16.
