@@ -305,7 +305,7 @@ def test_packed_down_matrices_are_the_same_in_the_dense_order() -> None:
 
 @pytest.mark.parametrize("name", moe_fixture.SMALL_NETWORKS)
 def test_small_real_networks_are_split_without_loss(name: str) -> None:
-    ffn = moe_fixture.small()[name]
+    ffn = moe_fixture.small()[name].ffn()
     assert ffn.gate.shape == ffn.up.shape == (96, 64) and ffn.down.shape == (64, 96)
     x = np.random.default_rng(4).standard_normal((200, 64))
     for shaped in ("S3A3E8", "S4A4E16"):

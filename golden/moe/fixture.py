@@ -12,8 +12,8 @@ import numpy as np
 
 from golden import fixture
 from golden.moe import store
+from golden.moe.biased import BiasedNetwork, RowScaled
 from golden.moe.convert import Conversion
-from golden.moe.ffn import Ffn
 from golden.moe.pack import Packed, Stored, pack
 from golden.moe.spec import ConversionSpec, preset, shape
 
@@ -49,15 +49,14 @@ def dense() -> Stored:
 
 
 @cache
-def small() -> dict[str, Ffn]:
-    """Three SwiGLU networks of 64 inputs and 96 neurons, with biases, in float32: INT8 weights times their scales."""
+def small() -> dict[str, BiasedNetwork]:
+    """Three SwiGLU networks of 64 inputs and 96 neurons, with biases, as stored."""
     with as_file(files("golden") / "data" / SMALL) as path, np.load(path) as npz:
         raw = {name: npz[name] for name in npz.files}
 
-    def network(name: str) -> Ffn:
-        rows, down = (raw[f"{name}_{m}"] * raw[f"{name}_{m}_scale"] for m in ("up", "down"))
-        gate, up = np.split(rows, 2)
-        gate_bias, up_bias = np.split(raw[f"{name}_up_bias"], 2)
-        return Ffn(gate, up, down, gate_bias, up_bias, raw[f"{name}_down_bias"])
+    def network(name: str) -> BiasedNetwork:
+        gate, up = zip(*(np.split(raw[f"{name}_up{part}"], 2) for part in ("", "_scale", "_bias")), strict=True)
+        down = RowScaled(raw[f"{name}_down"], raw[f"{name}_down_scale"])
+        return BiasedNetwork(RowScaled(*gate[:2]), RowScaled(*up[:2]), down, gate[2], up[2], raw[f"{name}_down_bias"])
 
     return {name: network(name) for name in SMALL_NETWORKS}
