@@ -8,6 +8,13 @@ from golden.moe.expert import Expert, ExpertBatch, ExpertFFNSpec, Queue, Weights
 from golden.quantize import float_codes
 from tb.transactions import Case, case_of, cases_of
 
+PAUSES = {
+    "weights-far": {"fetch": 250, "par": 240, "wgt": 200},
+    "parameters-far": {"fetch": 200, "par": 250},
+    "results-blocked": {"o": 250, "stats": 254},
+}
+"""Long ones: a slow memory; a batch that leaves late, while the next one waits."""
+
 
 def bench(spec: ExpertFFNSpec, seed: int) -> list[Case]:
     """Batches of every length, queues of every kind, tables kept and changed, all stalls, resets, status."""
@@ -21,6 +28,7 @@ def bench(spec: ExpertFFNSpec, seed: int) -> list[Case]:
         case_of(spec, "extremes", [_extremes(spec, rng)], seed=seed),
         *cases_of(spec, "mixed", mixed, seed=seed),
         *(case_of(spec, f"{p.name}-late", mixed[:2], seed=seed, stall={p.name: 240}) for p in spec.ports),
+        *(case_of(spec, name, mixed[:3], seed=seed, stall=stall) for name, stall in PAUSES.items()),
         _too_long(spec, rng, seed),
     ]
     span = spec.cycles(mixed[0])

@@ -48,8 +48,8 @@ class MoEFFN(wiring.Component):
             wiring.connect(m, getattr(ffn, name), wiring.flipped(getattr(self, name)))
         wiring.connect(m, dispatch.stats, wiring.flipped(self.counts))
         begin, cfg, coming = self._batch(m, ffn)
-        token = self._tokens(m, ffn, router, begin, coming)
-        self._route(m, router, begin, token)
+        again, open_ = self._route(m, router, begin)
+        token = self._tokens(m, ffn, router, coming & open_, again)
         self._select(m, router, gate, dispatch, cfg, token)
         self._queues(m, dispatch, ffn)
         strange = gate.sts_error[3] if spec.softmax else 0
@@ -79,7 +79,7 @@ class MoEFFN(wiring.Component):
             m.d.sync += coming.eq(0)
         return begin & given.load, cfg, coming
 
-    def _tokens(self, m: Module, ffn: Any, router: Any, begin: Value, coming: Signal) -> Any:
+    def _tokens(self, m: Module, ffn: Any, router: Any, coming: Value, again: Signal) -> Any:
         """To the experts and into a queue for the router, activation after activation. Returns a stream of one beat per
         token: whether it is the batch's last."""
         spec = self.spec
@@ -102,6 +102,7 @@ class MoEFFN(wiring.Component):
             waiting.i.payload.last.eq(ends_token),
             ends.i.valid.eq(take & ends_token),
             ends.i.payload.eq(self.i.payload.last),
+            again.eq(take & ends_token),
             Value.cast(narrow.i.payload.data).eq(waiting.o.payload.data),
             narrow.i.payload.last.eq(waiting.o.payload.last),
             narrow.i.valid.eq(waiting.o.valid),
@@ -115,12 +116,13 @@ class MoEFFN(wiring.Component):
             m.d.sync += word.eq(Mux(ends_token, 0, word + 1))
         return ends
 
-    def _route(self, m: Module, router: Any, load: Value, token: Any) -> None:
-        """The router's rows, once for each token."""
+    def _route(self, m: Module, router: Any, load: Value) -> tuple[Signal, Signal]:
+        """The router's rows, once for each token. Returns where a token is told, and whether one may be."""
         spec = self.spec
         groups = spec.d // spec.group
         sizes = {"wgt": spec.d, "par": groups} | ({"norm": 1} if spec.norms else {})
-        again = named(m, token.i.valid & token.i.ready, "again")
+        again = Signal()
+        open_ = []
         for name, length in sizes.items():
             port, sink = getattr(self, f"r{name}"), getattr(router, name)
             m.submodules[f"rows_{name}"] = rows = Shared(Replay, spec.port(f"r{name}").width, length, spec.tokens)
@@ -139,6 +141,8 @@ class MoEFFN(wiring.Component):
                 with m.If(rows.o.valid & rows.o.ready):
                     m.d.sync += step.eq(Mux(step == spec.d - 1, 0, step + 1))
                 m.d.comb += sink.payload.last.eq(step == spec.d - 1)
+            open_.append(rows.open)
+        return again, named(m, Cat(open_).all(), "open_")
 
     def _select(self, m: Module, router: Any, gate: Any, dispatch: Any, cfg: Any, token: Any) -> None:
         """Scores to experts of a token, with its configuration, and those to the dispatcher."""

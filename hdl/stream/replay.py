@@ -19,7 +19,8 @@ class Replay(wiring.Component):
     Members
     -------
     load : In(1), other words will come, when none are handed out nor will be; i : In(stream of words), refused but
-    after ``load``; again : In(1), at most ``most`` ahead of the words; o : Out(stream of words).
+    after ``load``; open : Out(1), fewer than ``most`` times are due; again : In(1), once more, only while ``open``;
+    o : Out(stream of words).
     """
 
     kind = "replay"
@@ -31,6 +32,7 @@ class Replay(wiring.Component):
             {
                 "load": In(1),
                 "i": In(stream.Signature(width)),
+                "open": Out(1),
                 "again": In(1),
                 "o": Out(stream.Signature(width)),
             }
@@ -62,6 +64,7 @@ class Replay(wiring.Component):
         take = named(m, left.any() & ~coming & go, "take")
         ends = named(m, at == self.depth - 1, "ends")
         m.d.comb += [
+            self.open.eq(left != self.most),
             read.addr.eq(at),
             read.en.eq(take),
             self.o.valid.eq(there),
