@@ -38,7 +38,11 @@ ONE_ROW = ExpertFFNSpec(
     align=16,
     scaled=True,
 )
-SPECS = [TINY, WEIGHTED, ONE_ROW]
+EDGE = ExpertFFNSpec(
+    d=16, neurons=16, experts=2, tokens=4, slots=2, rows=8, cols=4, group=16, weight="int4", core="multiply"
+)
+"""A token is a word, a tile a group; more rows than tokens."""
+SPECS = [TINY, WEIGHTED, ONE_ROW, EDGE]
 
 
 def _id(spec: ExpertFFNSpec) -> str:
@@ -151,6 +155,19 @@ FAULTS: dict[str, tuple[ExpertFFNSpec, Any, str, str, str]] = {
         "enable.eq(keep << part)",
         "enable.eq(keep.replicate(parts))",
     ),
+    "a table behind the one before": (WEIGHTED, Queues, "_table", "Mux(self.desc.payload.last, 0, at + 1)", "at + 1"),
+    "queues are not waited for": (TINY, Fetcher, "elaborate", "self.ready & self.known", "self.ready"),
+    "a tile when there is no queue": (TINY, Fetcher, "elaborate", "& ~self.none & (", "& ("),
+    "so many entries as in the batch before": (TINY, Queues, "_jobs", ", announced.eq(0)", ""),
+    "the array begins without the table": (TINY, ExpertFFN, "_load", "~coming & queues.ready", "~coming"),
+    "hidden values of rows without a token": (
+        EDGE,
+        ExpertFFN,
+        "_hidden",
+        "results.beat & results.inside",
+        "results.beat",
+    ),
+    "what does not fit over what does": (EDGE, ExpertFFN, "_load", "take & ~full)", "take)"),
     "a batch too long": (TINY, ExpertFFN, "_load", "self.sts_error.eq(1)", "self.sts_error.eq(0)"),
 }
 

@@ -135,13 +135,15 @@ FAULTS: dict[str, tuple[MoEFFNSpec, Any, str, str, str]] = {
     "every token ends the batch": (TINY, MoEFFN, "_select", "to.final.eq(final.o.payload)", "to.final.eq(1)"),
     "an end for every expert": (TINY, MoEFFN, "_select", "gate.o.valid & chosen.last", "gate.o.valid"),
     "the table comes with every token": (WEIGHTED, MoEFFN, "_select", "cfg.load & first", "cfg.load"),
-    "a pass does not end": (
+    "more passes than are counted": (LIMITED, Replay, "elaborate", "left != self.most", "1"),
+    "the next batch before the counters leave": (
         TINY,
         MoEFFN,
-        "_route",
-        "sink.payload.last.eq(step == spec.d - 1)",
-        "sink.payload.last.eq(0)",
+        "_batch",
+        "self.stats.valid & self.stats.ready",
+        "self.stats.valid",
     ),
+    "experts beyond the slots are not told": (WEIGHTED, MoEFFN, "elaborate", "dispatch.sts_error[1]", "0"),
 }
 
 
