@@ -115,10 +115,9 @@ def _everyone(spec: ExpertFFNSpec, rng: np.random.Generator) -> ExpertBatch:
 
 
 def _some_and_none(spec: ExpertFFNSpec, rng: np.random.Generator) -> list[ExpertBatch]:
-    """Full queues, none, full ones."""
-    jobs = [_everyone(spec, rng) for _ in range(3)]
-    jobs[1] = replace(jobs[1], queues=())
-    return jobs
+    """Full queues and none by turns."""
+    jobs = [_everyone(spec, rng) for _ in range(6)]
+    return [replace(job, queues=()) if n % 2 else job for n, job in enumerate(jobs)]
 
 
 def _extremes(spec: ExpertFFNSpec, rng: np.random.Generator) -> ExpertBatch:
@@ -134,6 +133,6 @@ def _too_long(spec: ExpertFFNSpec, rng: np.random.Generator, seed: int) -> Case:
     """One token more than fits is lost."""
     job = _all_to_one(spec, rng)
     case = case_of(spec, "too-long", [job], seed=seed, status={"sts_error": 1})
-    x = np.concatenate([job.x, job.x[:1]])
+    x = np.concatenate([job.x, np.roll(job.x[:1], 1, axis=1)])
     more = spec.inputs(replace(job, x=x))["i"]
     return replace(case, inputs={**case.inputs, "i": more}, cycles=None)

@@ -109,7 +109,8 @@ def _too_long(spec: MoEFFNSpec, rng: np.random.Generator, more: int, seed: int) 
     long, after = (replace(random_batch(spec, rng, t), k_min=1, k_max=1) for t in (spec.tokens, 1))
     case = _case(spec, f"too-long-by-{more}", [long, after], seed)
     fits = spec.inputs(long)["i"]
-    data = np.resize(fits.data, (len(fits) + more * spec.words, fits.data.shape[1]))
+    beyond = np.resize(fits.data[::-1], (more * spec.words, fits.data.shape[1]))
+    data = np.concatenate([fits.data, beyond])
     beats = Beats.concatenate([Beats(data, np.arange(len(data)) == len(data) - 1), spec.inputs(after)["i"]])
     status = {"sts_error": case.status["sts_error"] | 1}
     return replace(case, inputs={**case.inputs, "i": beats}, status=status, cycles=None)

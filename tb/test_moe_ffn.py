@@ -130,7 +130,6 @@ FAULTS: dict[str, tuple[MoEFFNSpec, Any, str, str, str]] = {
     "rows that have not come": (TINY, Replay, "elaborate", "left.any() & ~coming & go", "left.any() & go"),
     "old rows": (TINY, Replay, "elaborate", "coming.eq(1)", "coming.eq(0)"),
     "a batch into the one before": (TINY, MoEFFN, "_batch", "active.eq(1), coming.eq(1)", "coming.eq(1)"),
-    "tokens of the next batch": (TINY, MoEFFN, "_batch", "m.d.sync += coming.eq(0)", "m.d.sync += coming.eq(1)"),
     "all tokens are one": (TINY, MoEFFN, "_tokens", "(word == words - 1) | self.i.payload.last", "self.i.payload.last"),
     "every token ends the batch": (TINY, MoEFFN, "_select", "to.final.eq(final.o.payload)", "to.final.eq(1)"),
     "an end for every expert": (TINY, MoEFFN, "_select", "gate.o.valid & chosen.last", "gate.o.valid"),
