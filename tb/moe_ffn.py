@@ -23,7 +23,7 @@ def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
     """Batches of every length, fixed numbers of experts and thresholds, tables kept and changed, all stalls, resets."""
     rng = np.random.default_rng(seed)
     mixed = chain(spec, rng, 4)
-    mixed[0] = replace(mixed[0], k_min=1, k_max=1)  # scores decide
+    mixed[0] = replace(mixed[0], x=random_batch(spec, rng, spec.tokens).x, k_min=1, k_max=1)  # scores decide
     most = spec.slots or spec.experts
     plain = {
         **{f"tokens-{t}": [random_batch(spec, rng, t)] for t in lengths(spec.ffn)},
