@@ -4,9 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from golden.moe.expert import Expert, ExpertBatch, ExpertFFNSpec, Queue, Weights
+from golden.moe.expert import ADDRESS_BITS, Expert, ExpertBatch, ExpertFFNSpec, Queue, Weights
 from golden.quantize import float_codes
 from tb.transactions import Case, case_of, cases_of
+
+PAUSES = {
+    "weights-far": {"fetch": 250, "par": 240, "wgt": 200},
+    "parameters-far": {"fetch": 200, "par": 250},
+    "results-blocked": {"o": 250, "stats": 254},
+}
+"""Long ones: a slow memory; a batch that leaves late, while the next one waits."""
+
+QUEUES = ("job", "entry")
 
 
 def bench(spec: ExpertFFNSpec, seed: int) -> list[Case]:
@@ -21,6 +30,8 @@ def bench(spec: ExpertFFNSpec, seed: int) -> list[Case]:
         case_of(spec, "extremes", [_extremes(spec, rng)], seed=seed),
         *cases_of(spec, "mixed", mixed, seed=seed),
         *(case_of(spec, f"{p.name}-late", mixed[:2], seed=seed, stall={p.name: 240}) for p in spec.ports),
+        *(case_of(spec, name, mixed[:3], seed=seed, stall=stall) for name, stall in PAUSES.items()),
+        *(case_of(spec, f"{name}-far", _some_and_none(spec, rng), seed=seed, stall={name: 255}) for name in QUEUES),
         _too_long(spec, rng, seed),
     ]
     span = spec.cycles(mixed[0])
@@ -41,13 +52,14 @@ def chain(spec: ExpertFFNSpec, rng: np.random.Generator, number: int) -> list[Ex
     for n in range(number):
         job = random_batch(spec, rng, int(rng.integers(1, spec.tokens, endpoint=True)))
         if n % 2:
-            job = replace(job, experts=jobs[-1].experts, load=False)
+            job = replace(job, experts=jobs[-1].experts, base=jobs[-1].base, load=False)
         jobs.append(job)
     return jobs
 
 
 def random_batch(spec: ExpertFFNSpec, rng: np.random.Generator, tokens: int) -> ExpertBatch:
-    """Each token has up to ``slots`` experts; the queues of experts without tokens are left out."""
+    """Each token has up to ``slots`` experts; the queues of experts without tokens are left out. Experts are anywhere,
+    the largest is the shared one, or the last."""
     chosen = [set(rng.permutation(spec.experts)[: rng.integers(0, spec.slots, endpoint=True)]) for _ in range(tokens)]
     queues = []
     for e in range(spec.experts):
@@ -55,7 +67,10 @@ def random_batch(spec: ExpertFFNSpec, rng: np.random.Generator, tokens: int) -> 
         if len(mine):
             queues.append(Queue(e, mine, random_weights(spec, rng, len(mine))))
     x = float_codes(rng.normal(0, 1, (tokens, spec.d)), "fp16")
-    return ExpertBatch(x, random_experts(spec, rng), tuple(queues))
+    experts = random_experts(spec, rng)
+    turned = int(rng.integers(2))
+    base = int(rng.integers(1 << ADDRESS_BITS - 1))
+    return ExpertBatch(x, experts[turned:] + experts[:turned], tuple(queues), base=base)
 
 
 def random_weights(spec: ExpertFFNSpec, rng: np.random.Generator, number: int) -> np.ndarray:
@@ -99,6 +114,12 @@ def _everyone(spec: ExpertFFNSpec, rng: np.random.Generator) -> ExpertBatch:
     return replace(job, queues=queues)
 
 
+def _some_and_none(spec: ExpertFFNSpec, rng: np.random.Generator) -> list[ExpertBatch]:
+    """Full queues and none by turns."""
+    jobs = [_everyone(spec, rng) for _ in range(6)]
+    return [replace(job, queues=()) if n % 2 else job for n, job in enumerate(jobs)]
+
+
 def _extremes(spec: ExpertFFNSpec, rng: np.random.Generator) -> ExpertBatch:
     """Activations of all bit patterns, zeros and NaN among them."""
     job = _everyone(spec, rng)
@@ -112,6 +133,6 @@ def _too_long(spec: ExpertFFNSpec, rng: np.random.Generator, seed: int) -> Case:
     """One token more than fits is lost."""
     job = _all_to_one(spec, rng)
     case = case_of(spec, "too-long", [job], seed=seed, status={"sts_error": 1})
-    x = np.concatenate([job.x, job.x[:1]])
+    x = np.concatenate([job.x, np.roll(job.x[:1], 1, axis=1)])
     more = spec.inputs(replace(job, x=x))["i"]
     return replace(case, inputs={**case.inputs, "i": more}, cycles=None)

@@ -12,14 +12,18 @@ from golden.moe.gate import Table
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
 from golden.ports import Beats
 from golden.quantize import float_codes
-from tb.expert_ffn import lengths, random_experts, random_matrix
+from tb.expert_ffn import PAUSES, lengths, random_experts, random_matrix
 from tb.transactions import Case, case_of, cases_of
+
+BLOCKED = {"o": 250, "stats": 250, "counts": 254}
+"""A batch leaves late, while the next one waits."""
 
 
 def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
     """Batches of every length, fixed numbers of experts and thresholds, tables kept and changed, all stalls, resets."""
     rng = np.random.default_rng(seed)
     mixed = chain(spec, rng, 4)
+    mixed[0] = replace(mixed[0], x=random_batch(spec, rng, spec.tokens).x, k_min=1, k_max=1)  # scores decide
     most = spec.slots or spec.experts
     plain = {
         **{f"tokens-{t}": [random_batch(spec, rng, t)] for t in lengths(spec.ffn)},
@@ -27,30 +31,32 @@ def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
         "most": [replace(random_batch(spec, rng, spec.tokens), k_min=most, k_max=most)],
         "equal": [_equal(spec, rng)],
     }
+    beyond = replace(random_batch(spec, rng, spec.tokens), k_min=spec.experts, k_max=spec.experts)
+    stalls = {f"{p.name}-late": {p.name: 240} for p in spec.ports}
+    stalls |= PAUSES | {"routing-late": {"rwgt": 250, "rpar": 240}, "results-blocked": BLOCKED}
     cases = [
-        *(case_of(spec, name, jobs, seed=seed, status=_status(spec, jobs)) for name, jobs in plain.items()),
-        *(replace(case, status=_status(spec, mixed)) for case in cases_of(spec, "mixed", mixed, seed=seed)),
-        *(
-            case_of(spec, f"{p.name}-late", mixed[:2], seed=seed, stall={p.name: 240}, status=_status(spec, mixed[:2]))
-            for p in spec.ports
-        ),
+        *(_case(spec, name, jobs, seed) for name, jobs in plain.items()),
+        *(_flagged(spec, case, mixed) for case in cases_of(spec, "mixed", mixed, seed=seed)),
+        *(_case(spec, name, mixed[:2], seed, stall=stall) for name, stall in stalls.items()),
+        *([_case(spec, "beyond-slots", [beyond, mixed[0]], seed)] if most < spec.experts else []),
+        *(_too_long(spec, rng, more, seed) for more in (1, spec.tokens + 3)),
         *_too_many(spec, rng, seed),
-        *_too_long(spec, rng, seed),
     ]
     span = spec.cycles(mixed[0])
     for at in (0, 2, span // 4, span // 2, 3 * span // 4, span - 2, span + 3):
         cut = case_of(spec, f"reset-in-cycle-{at}", mixed[:2], seed=seed, reset_at=at)
-        cases += [cut, case_of(spec, f"after-{cut.name}", [mixed[0]], seed=seed, status=_status(spec, mixed[:1]))]
+        cases += [cut, _case(spec, f"after-{cut.name}", mixed[:1], seed)]
     return cases
 
 
-def _status(spec: MoEFFNSpec, jobs: Sequence[LayerBatch]) -> dict[str, int]:
-    return {"sts_error": _errors(spec, jobs)}
+def _case(spec: MoEFFNSpec, name: str, jobs: Sequence[LayerBatch], seed: int, **values: Any) -> Case:
+    return _flagged(spec, case_of(spec, name, jobs, seed=seed, **values), jobs)
 
 
-def _errors(spec: MoEFFNSpec, jobs: Sequence[LayerBatch]) -> int:
-    """What all of them together set."""
-    return functools.reduce(operator.or_, map(spec.errors, jobs))
+def _flagged(spec: MoEFFNSpec, case: Case, jobs: Sequence[LayerBatch]) -> Case:
+    """With the status that all jobs together set; with cycles where routing is hidden."""
+    cycles = case.cycles if all(map(spec.hidden, jobs)) else None
+    return replace(case, status={"sts_error": functools.reduce(operator.or_, map(spec.errors, jobs))}, cycles=cycles)
 
 
 def chain(spec: MoEFFNSpec, rng: np.random.Generator, number: int) -> list[LayerBatch]:
@@ -98,6 +104,18 @@ def _equal(spec: MoEFFNSpec, rng: np.random.Generator) -> LayerBatch:
     return replace(job, x=np.zeros_like(job.x), k_min=1, k_max=1)
 
 
+def _too_long(spec: MoEFFNSpec, rng: np.random.Generator, more: int, seed: int) -> Case:
+    """Tokens that do not fit are lost; the next batch is whole."""
+    long, after = (replace(random_batch(spec, rng, t), k_min=1, k_max=1) for t in (spec.tokens, 1))
+    case = _case(spec, f"too-long-by-{more}", [long, after], seed)
+    fits = spec.inputs(long)["i"]
+    beyond = fits.data[::-1][np.arange(more * spec.beats) % len(fits)]
+    data = np.concatenate([fits.data, beyond])
+    beats = Beats.concatenate([Beats(data, np.arange(len(data)) == len(data) - 1), spec.inputs(after)["i"]])
+    status = {"sts_error": case.status["sts_error"] | 1}
+    return replace(case, inputs={**case.inputs, "i": beats}, status=status, cycles=None)
+
+
 def _too_many(spec: MoEFFNSpec, rng: np.random.Generator, seed: int) -> list[Case]:
     """More experts per token than there are; no score reaches the threshold."""
     if spec.experts + 1 >> spec.gate.count_bits:
@@ -107,15 +125,3 @@ def _too_many(spec: MoEFFNSpec, rng: np.random.Generator, seed: int) -> list[Cas
     infinity = int(np.float32(np.inf).view(np.uint32))
     wrong = spec.inputs(replace(job, k_max=spec.experts + 1, tau=infinity))
     return [replace(case, inputs={**case.inputs, "cfg": wrong["cfg"]})]
-
-
-def _too_long(spec: MoEFFNSpec, rng: np.random.Generator, seed: int) -> list[Case]:
-    """Tokens more than fit are lost, and the next batch comes as always."""
-    cases = []
-    for more in (1, spec.tokens + 2):
-        jobs = [replace(random_batch(spec, rng, spec.tokens), k_min=1, k_max=1), random_batch(spec, rng, 1)]
-        case = case_of(spec, f"too-long-{more}", jobs, seed=seed, status={"sts_error": 1 | _errors(spec, jobs)})
-        x = np.concatenate([jobs[0].x, np.resize(jobs[0].x, (more, spec.d))])
-        activations = [spec.inputs(job)["i"] for job in (replace(jobs[0], x=x), jobs[1])]
-        cases.append(replace(case, inputs={**case.inputs, "i": Beats.concatenate(activations)}, cycles=None))
-    return cases

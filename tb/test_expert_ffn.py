@@ -41,7 +41,11 @@ ONE_ROW = ExpertFFNSpec(
     align=16,
     scaled=True,
 )
-SPECS = [TINY, WEIGHTED, ONE_ROW]
+EDGE = ExpertFFNSpec(
+    d=16, neurons=16, experts=2, tokens=4, slots=2, rows=8, cols=4, group=16, weight="int4", core="multiply"
+)
+"""A token is a word, a tile a group; more rows than tokens."""
+SPECS = [TINY, WEIGHTED, ONE_ROW, EDGE]
 
 
 def _id(spec: ExpertFFNSpec) -> str:
@@ -140,7 +144,7 @@ FAULTS: dict[str, tuple[ExpertFFNSpec, Any, str, str, str]] = {
     ),
     "words that have not come": (TINY, Ring, "_read", "(step < ahead)", "1"),
     "words that were not asked for": (TINY, Ring, "_write", "coming.any()", "1"),
-    "rows without a token are not 0": (TINY, Gather, "_read", "Mux(absent, 0, self.data)", "self.data"),
+    "words go on that are refused": (TINY, Gather, "_shift", "self.o.ready & ~left.any()", "~left.any()"),
     "the next words over those that wait": (TINY, Gather, "_read", "filling | ~kept | swap", "1"),
     "tlast too early": (TINY, Gather, "_shift", "last & ~left.any()", "last"),
     "a sum of old and new": (TINY, Combine, "elaborate", "Mux(first, ", "Mux(0, "),
@@ -155,10 +159,11 @@ FAULTS: dict[str, tuple[ExpertFFNSpec, Any, str, str, str]] = {
         "self.expert.up",
     ),
     "weights without room": (TINY, Fetcher, "elaborate", "(space >= steps)", "1"),
+    "a group more than there is room for": (TINY, Fetcher, "elaborate", "init=spec.ring)", "init=spec.ring + 16)"),
     "the table is not waited for": (TINY, Fetcher, "elaborate", "busy & self.ready", "busy"),
     "queues of the batch before": (TINY, Queues, "_jobs", "stored.eq(0), complete.eq(0)", "complete.eq(0)"),
     "entries of the next batch": (TINY, Queues, "_entries", "came < announced", "came < spec.entries"),
-    "entries that have not come": (TINY, Queues, "_jobs", "there & (came >= job.first + job.count)", "there"),
+    "entries that have not come": (EDGE, Queues, "_jobs", "there & (came >= job.first + job.count)", "there"),
     "every queue begins at the first entry": (TINY, Queues, "_jobs", "job.first + getattr", "getattr"),
     "tokens beyond the queue": (TINY, Results, "elaborate", "place < self.count", "1"),
     "the shared expert twice": (TINY, Sequencer, "elaborate", "self.shared.eq(0)", "self.shared.eq(1)"),
@@ -176,6 +181,17 @@ FAULTS: dict[str, tuple[ExpertFFNSpec, Any, str, str, str]] = {
         "enable.eq(keep << part)",
         "enable.eq(keep.replicate(parts))",
     ),
+    "a table behind the one before": (WEIGHTED, Queues, "_table", "Mux(self.desc.payload.last, 0, at + 1)", "at + 1"),
+    "so many entries as in the batch before": (TINY, Queues, "_jobs", ", announced.eq(0)", ""),
+    "the array begins without the table": (EDGE, ExpertFFN, "_load", "~coming & queues.ready", "~coming"),
+    "hidden values of rows without a token": (
+        EDGE,
+        ExpertFFN,
+        "_hidden",
+        "results.beat & results.inside",
+        "results.beat",
+    ),
+    "what does not fit over what does": (EDGE, ExpertFFN, "_load", "take & ~full)", "take)"),
     "a batch too long": (TINY, ExpertFFN, "_load", "self.sts_error.eq(1)", "self.sts_error.eq(0)"),
 }
 

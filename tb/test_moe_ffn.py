@@ -130,18 +130,26 @@ FAULTS: dict[str, tuple[MoEFFNSpec, Any, str, str, str]] = {
     "rows that have not come": (TINY, Replay, "elaborate", "left.any() & ~coming & go", "left.any() & go"),
     "old rows": (TINY, Replay, "elaborate", "coming.eq(1)", "coming.eq(0)"),
     "a batch into the one before": (TINY, MoEFFN, "_batch", "active.eq(1), coming.eq(1)", "coming.eq(1)"),
-    "tokens of the next batch": (TINY, MoEFFN, "_batch", "m.d.sync += coming.eq(0)", "m.d.sync += coming.eq(1)"),
     "all tokens are one": (TINY, MoEFFN, "_tokens", "(word == words - 1) | self.i.payload.last", "self.i.payload.last"),
     "every token ends the batch": (TINY, MoEFFN, "_select", "to.final.eq(final.o.payload)", "to.final.eq(1)"),
     "an end for every expert": (TINY, MoEFFN, "_select", "gate.o.valid & chosen.last", "gate.o.valid"),
     "the table comes with every token": (WEIGHTED, MoEFFN, "_select", "cfg.load & first", "cfg.load"),
-    "a pass does not end": (
+    "tokens beyond a batch are routed": (LIMITED, MoEFFN, "_tokens", "take & ends_token & ~full", "take & ends_token"),
+    "the last that fits does not end it": (
+        LIMITED,
+        MoEFFN,
+        "_tokens",
+        "self.i.payload.last | (number == spec.tokens - 1)",
+        "self.i.payload.last",
+    ),
+    "the next batch before the counters leave": (
         TINY,
         MoEFFN,
-        "_route",
-        "sink.payload.last.eq(step == spec.d - 1)",
-        "sink.payload.last.eq(0)",
+        "_batch",
+        "self.stats.valid & self.stats.ready",
+        "self.stats.valid",
     ),
+    "experts beyond the slots are not told": (WEIGHTED, MoEFFN, "elaborate", "dispatch.sts_error[1]", "0"),
 }
 
 

@@ -71,12 +71,14 @@ class Queue(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class ExpertBatch:
     """A job: FP16 codes ``x[T, d]``, the experts (the shared one, then the routed ones, which ``queues`` count from 0),
-    and the queues in order. ``load``: the table of experts comes with the batch; without it, it is the one before."""
+    and the queues in order. ``load``: the table of experts comes with the batch; without it, it is the one before.
+    ``base``: the address of the first expert."""
 
     x: Int
     experts: tuple[Expert, ...]
     queues: tuple[Queue, ...]
     load: bool = True
+    base: int = 0
 
     def work(self) -> Iterator[tuple[Expert, Int, F32]]:
         """Expert after expert: its tokens and their weights; the shared one has them all."""
@@ -350,7 +352,7 @@ class ExpertFFNSpec(UnitSpec):
 
     def addresses(self, job: ExpertBatch) -> list[tuple[int, int]]:
         """Of each expert's up and down matrix, one behind the other."""
-        found, at = [], 0
+        found, at = [], job.base
         for mine in job.experts:
             down = at + 2 * mine.neurons // self.cols * self.d
             found.append((at, down))

@@ -73,7 +73,7 @@ class MoEFFNSpec(UnitSpec):
     Memory      as of ``expert_ffn``; the router's rows are kept inside; the tokens twice, for experts and router.
     Latency     ``latency`` is that of a batch of one token for which no expert is chosen.
     Throughput  routing runs beside the shared expert: ``cycles`` is that of ``expert_ffn`` as long as it is the shorter
-                one (``hidden``). The next batch begins when this one is through.
+                one (``hidden``), else the least. The next batch begins when this one is through.
     Ranges      as of ``expert_ffn``. ``sts_error``: bit 0, a batch had more than ``tokens`` tokens; 1, ``k_max`` was
                 above ``experts``, or a score not finite where there is a softmax; 2, a token had more than ``slots``
                 experts (the later ones are left out), or an entry was dropped. Undefined until a reset after: tlast of

@@ -51,8 +51,8 @@ class Fetcher(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
-        # steps are freed a little before their group's parameters are: hence a group less
-        space = Signal(range(spec.ring + 1), init=spec.ring - spec.group)
+        # a ring of parameters has room, too: while it cannot go on it is ahead of the weights
+        space = Signal(range(spec.ring + 1), init=spec.ring)
         busy = Signal()
         down = Signal()
         tile = Signal(index_bits(spec.most_tiles))
