@@ -102,6 +102,9 @@ def measure(settings: Settings, name: str, tokens: int, say: Say, dynamic: bool 
     experts = layer(name)
     spec = unit("moe_ffn").configure(layers=[sizes(experts) | {"tokens": max(tokens, 1)}, *settings])
     assert isinstance(spec, MoEFFNSpec)
+    for field, needed in sizes(experts).items():
+        if getattr(spec, field) < needed or (field == "experts" and spec.experts != needed):
+            raise SpecError(f"{field} must be {needed} with {name}, not {getattr(spec, field)}")
     job = real_batch(spec, experts, tokens, dynamic)
     say("generating Verilog and building it with Verilator (some minutes for a new configuration) ...")
     start = time.monotonic()
