@@ -102,6 +102,7 @@ def measure(settings: Settings, name: str, tokens: int, say: Say, dynamic: bool 
     experts = layer(name)
     spec = unit("moe_ffn").configure(layers=[sizes(experts) | {"tokens": max(tokens, 1)}, *settings])
     assert isinstance(spec, MoEFFNSpec)
+    _suits(spec, experts, tokens)
     job = real_batch(spec, experts, tokens, dynamic)
     say("generating Verilog and building it with Verilator (some minutes for a new configuration) ...")
     start = time.monotonic()
@@ -134,6 +135,17 @@ def measure(settings: Settings, name: str, tokens: int, say: Say, dynamic: bool 
         build_seconds=built - start,
         simulation_seconds=rtl.seconds,
     )
+
+
+def _suits(spec: MoEFFNSpec, experts: converted.Experts, tokens: int) -> None:
+    """``SpecError`` where a configuration cannot hold the layer as it is stored, or so many tokens."""
+    exact = {"d": fixture.load().x.shape[1], "experts": sizes(experts)["experts"], "weight": "uint4_min"}
+    for field, needed in (exact | {"group": q4_1.GROUP, "bias": False, "scaled": False}).items():
+        if getattr(spec, field) != needed:
+            raise SpecError(f"{field} must be {needed} for this layer, not {getattr(spec, field)}")
+    for field, least in {"neurons": sizes(experts)["neurons"], "tokens": tokens}.items():
+        if getattr(spec, field) < least:
+            raise SpecError(f"{field} must be at least {least} for this layer, not {getattr(spec, field)}")
 
 
 def real_batch(spec: MoEFFNSpec, experts: converted.Experts, tokens: int, dynamic: bool = False) -> LayerBatch:

@@ -109,10 +109,7 @@ def test_against_real_arithmetic(align: int) -> None:
         ({"slots": 6}, "slots must be at most experts = 5, not 6"),
         ({"d": 544}, "d must be a multiple of 64, not 544"),
         ({"neurons": 80}, "neurons must be a multiple of 32, not 80"),
-        (
-            {"rows": 64, "group": 128, "cols": 4, "d": 512, "neurons": 512},
-            "cols must be at least 8 with 64 rows, not 4",
-        ),
+        ({"rows": 64, "d": 512, "neurons": 512}, "cols must be at least 128 with 64 rows, not 64"),
     ],
 )
 def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:

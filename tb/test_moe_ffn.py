@@ -124,6 +124,24 @@ def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:
     assert str(e.value) == sentence
 
 
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"d": 640}, "d must be 576 for this layer, not 640"),
+        ({"experts": 6}, "experts must be 5 for this layer, not 6"),
+        ({"weight": "int4"}, "weight must be uint4_min for this layer, not int4"),
+        ({"group": 16}, "group must be 32 for this layer, not 16"),
+        ({"scaled": True}, "scaled must be False for this layer, not True"),
+        ({"neurons": 512}, "neurons must be at least 576 for this layer, not 512"),
+        ({"tokens": 2}, "tokens must be at least 3 for this layer, not 2"),
+    ],
+)
+def test_a_layer_that_does_not_fit_is_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SpecError) as e:
+        moe_layer.measure([values], "S3A3E8", 3, print)
+    assert str(e.value) == sentence
+
+
 # name: configuration, class, method, what stands there, what stands there instead
 FAULTS: dict[str, tuple[MoEFFNSpec, Any, str, str, str]] = {
     "rows are handed out once": (TINY, Replay, "elaborate", "(take & ends)", "take"),

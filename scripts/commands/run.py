@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.moe is not None:
         return _mixture(args)
+    if args.dynamic:
+        raise SpecError("dynamic must be left out without --moe")
     name, measure = ENGINES[args.engine]
     settings = configuration.settings(args, unit(name))
     load = functools.partial(layers.load, args.model, args.layer, args.matrix)
@@ -81,8 +83,9 @@ def _mixture(args: argparse.Namespace) -> int:
     from tb.build import BuildError
     from tb.transactions import CheckFailed
 
-    for option, usual in {"engine": "mixpe", "outliers": None, "model": "fixture", "layer": None}.items():
-        if getattr(args, option) != usual:
+    usual = {"engine": "mixpe", "outliers": None, "model": "fixture", "layer": None, "matrix": "gate"}
+    for option, value in usual.items():
+        if getattr(args, option) != value:
             raise SpecError(f"{option} must be left out with --moe, not {getattr(args, option)}")
     settings = configuration.settings(args, unit("moe_ffn"))
     try:
