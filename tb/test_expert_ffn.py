@@ -19,7 +19,7 @@ from hdl.moe.results import Results
 from hdl.moe.ring import Ring
 from hdl.moe.sequencer import Sequencer
 from tb.cosim import compile
-from tb.expert_ffn import random_batch
+from tb.expert_ffn import random_batch, random_experts
 from tb.faults import one_in, turns_red
 from tb.runner import both_see_the_same, run_bulk
 from tb.units import BENCHES
@@ -55,6 +55,23 @@ def _id(spec: ExpertFFNSpec) -> str:
 @pytest.mark.parametrize("spec", SPECS, ids=_id)
 def test_bulk(spec: ExpertFFNSpec) -> None:
     run_bulk(spec, BENCHES["expert_ffn"](spec, 1), 1)
+
+
+@pytest.mark.parametrize("spec", [TINY, WEIGHTED], ids=_id)
+def test_latency_is_what_is_left_of_the_cycles(spec: ExpertFFNSpec) -> None:
+    """Of a token without queues, of the largest shared expert: ``cycles`` less loading and the results, which the bench
+    holds to the RTL."""
+    rng = np.random.default_rng(9)
+    largest = next(one for _ in range(99) for one in random_experts(spec, rng) if one.neurons == spec.neurons)
+    job = replace(random_batch(spec, rng, 1), experts=(largest,), queues=(), load=False)
+    words, results = spec.d // (spec.lanes or 1), spec.d // spec.words
+    assert spec.latency == spec.cycles(job) - 1 - results - words
+
+
+def test_more_tokens_than_fit_are_refused() -> None:
+    job = random_batch(TINY, np.random.default_rng(10), TINY.tokens)
+    with pytest.raises(SpecError, match=r"^tokens must be at most 5, not 6$"):
+        TINY.compute(replace(job, x=np.concatenate([job.x, job.x[:1]])))
 
 
 def test_cocotb_sees_what_bulk_sees() -> None:

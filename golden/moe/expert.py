@@ -118,7 +118,8 @@ class ExpertFFNSpec(UnitSpec):
     Memory      an expert's up matrix is ``2m / cols`` tiles of d steps, one after the other, its down matrix
                 ``d / cols`` tiles of m steps; beat ``a / group`` of its parameters belongs to step a of a tile. Every
                 tile is fetched once per batch, and none of experts without tokens.
-    Latency     ``latency`` is that of a batch of one token without queues, from its last beat to its first result.
+    Latency     ``latency`` is that of a batch of one token without queues, of the largest shared expert, from its last
+                beat, after ``cfg``, to its first result.
     Throughput  ``cycles``: loading, then for every expert both GEMMs, of ``passes * tiles`` tiles of the engine each,
                 then the results. Weights stream in while those before are used.
     Ranges      neurons must be a multiple of ``cols / 2``, ``lanes`` and ``group``, d of ``cols``, ``lanes`` and
@@ -281,7 +282,7 @@ class ExpertFFNSpec(UnitSpec):
     @property
     def latency(self) -> int:
         words = self.d // self._lanes
-        return self._sent(1, words, 0, self._sizes(self.neurons, 1)) - (words - 1)
+        return self._sent(1, words, 0, self._sizes(self.neurons, 1)) - words
 
     def cycles(self, *jobs: ExpertBatch) -> int:
         begin = latency.SKID
@@ -324,6 +325,8 @@ class ExpertFFNSpec(UnitSpec):
     # --- arithmetic ---
 
     def compute(self, job: ExpertBatch) -> F32:
+        if len(job.x) > self.tokens:
+            raise SpecError(f"tokens must be at most {self.tokens}, not {len(job.x)}")
         y = np.zeros((len(job.x), self.d), np.float32)
         for n, (mine, tokens, weights) in enumerate(job.work()):
             part = self._gemm(self.hidden(job.x[tokens], mine), mine.down)

@@ -32,8 +32,8 @@ from hdl.moe.results import Results
 from hdl.moe.ring import Ring
 from hdl.moe.sequencer import Sequencer
 from hdl.shared import Shared
-from hdl.stream.signature import stream_members, stream_signature
-from hdl.stream.skid import skid
+from hdl.stream.signature import stream_members
+from hdl.stream.skid import skids
 
 
 class ExpertFFN(wiring.Component):
@@ -51,10 +51,7 @@ class ExpertFFN(wiring.Component):
         m.submodules.sequencer = sequencer = Shared(Sequencer, spec)
         m.submodules.queues = queues = Shared(Queues, spec)
         m.submodules.engine = engine = Shared(Engine, spec.engine)
-        inner = {port.name: stream_signature(port).create() for port in spec.ports}
-        for port in spec.ports:
-            pair = (getattr(self, port.name), inner[port.name])
-            skid(m, port, *(pair if port.direction == "in" else pair[::-1]))
+        inner = skids(m, self, spec.ports)
         for name in ("desc", "job", "entry"):
             wiring.connect(m, inner[name], getattr(queues, name))
         self._batch(m, inner, sequencer, queues, engine)

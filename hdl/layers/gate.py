@@ -22,8 +22,8 @@ from hdl.moe.select import Select
 from hdl.moe.softmax import Softmax
 from hdl.orizuru.engine import Engine
 from hdl.shared import Shared
-from hdl.stream.signature import stream_members, stream_signature
-from hdl.stream.skid import skid
+from hdl.stream.signature import stream_members
+from hdl.stream.skid import skids
 
 FIELDS = ("valid", "expert", "score", "last")
 """A score on its way."""
@@ -41,10 +41,7 @@ class Gate(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
-        streams = {port.name: stream_signature(port).create() for port in spec.ports}
-        for port in spec.ports:
-            inside, outside = streams[port.name], getattr(self, port.name)
-            skid(m, port, *((outside, inside) if port.direction == "in" else (inside, outside)))
+        streams = skids(m, self, spec.ports)
         m.submodules.memory = memory = Shared(TokenMemory, spec.port("i"), spec.rows)
         m.submodules.keys = keys = Shared(Keys, spec)
         m.submodules.orizuru = engine = Shared(Engine, spec.engine)

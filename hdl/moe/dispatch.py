@@ -19,8 +19,8 @@ from hdl.moe.buckets import READERS, Buckets
 from hdl.moe.collect import Collect
 from hdl.moe.walk import Walk
 from hdl.shared import Shared
-from hdl.stream.signature import stream_members, stream_signature
-from hdl.stream.skid import skid
+from hdl.stream.signature import stream_members
+from hdl.stream.skid import skids
 
 
 class Dispatch(wiring.Component):
@@ -34,10 +34,7 @@ class Dispatch(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        streams = {port.name: stream_signature(port).create() for port in self.spec.ports}
-        for port in self.spec.ports:
-            inside, outside = streams[port.name], getattr(self, port.name)
-            skid(m, port, *((outside, inside) if port.direction == "in" else (inside, outside)))
+        streams = skids(m, self, self.spec.ports)
         m.submodules.buckets = buckets = Shared(Buckets, self.spec)
         ended = self._collect(m, streams["i"], buckets)
         walks = {name: Shared(Walk, self.spec.experts) for name in READERS}
