@@ -13,10 +13,11 @@ from golden import fixture, q4_1
 from golden.mixpe.layer import sqnr
 from golden.moe import fixture as converted
 from golden.moe.convert import convert
-from golden.moe.expert import Weights, expert
+from golden.moe.expert import expert
 from golden.moe.ffn import lengths
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
 from golden.moe.pack import pack
+from golden.moe.precision import Weights
 from golden.moe.spec import ConversionSpec, preset, shape
 from golden.quantize import float_codes
 from golden.spec import SpecError
@@ -156,14 +157,14 @@ def real_batch(spec: MoEFFNSpec, experts: converted.Experts, tokens: int, dynami
         raise SpecError(f"tokens must be an integer between 1 and {len(f.x)}, not {tokens}")
     stored = [packed.expert(i) for i in range(len(packed.descriptors))]
     rows = [q4_1.Matrix(m.codes[:1], m.d[:1], m.m[:1]) for one in stored[1:] for m in (one.gate, one.up)]
-    columns = Weights(*(np.concatenate(parts).T for parts in zip(*rows, strict=True)))
+    codes, d, m = (np.concatenate(parts).T for parts in zip(*rows, strict=True))
     norm = np.array([1 / lengths(q4_1.dequantise(*row))[0] for row in rows]).astype(np.float32)
     active = experts.conversion.spec.active
     least, most = (0, spec.slots or spec.experts) if dynamic else (active, active)
     return LayerBatch(
         float_codes(f.x[:tokens], "fp16"),
         tuple(expert(*one) for one in stored),
-        Rows(columns, norm if spec.norms else None),
+        Rows(Weights(codes, d, m), norm if spec.norms else None),
         least,
         most,
         int(np.float32(experts.conversion.threshold if dynamic else 0).view(np.uint32)),

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from golden.moe.expert import ADDRESS_BITS, Expert, ExpertBatch, ExpertFFNSpec, Queue, Weights
+from golden.moe.expert import ADDRESS_BITS, ExpertBatch, ExpertFFNSpec, Queue
+from golden.moe.precision import BITS, ENTRIES, KINDS, SHARES, Expert, Precision, Weights
 from golden.quantize import float_codes
 from tb.transactions import Case, case_of, cases_of
 
@@ -82,22 +83,46 @@ def random_experts(spec: ExpertFFNSpec, rng: np.random.Generator) -> tuple[Exper
     grain = int(np.lcm.reduce(spec.grain))
     sizes = [spec.neurons, *(grain * rng.integers(1, spec.neurons // grain, endpoint=True, size=spec.experts))]
     return tuple(
-        Expert(random_matrix(spec, rng, spec.d, 2 * m), random_matrix(spec, rng, m, spec.d)) for m in map(int, sizes)
+        Expert(
+            random_matrix(spec, rng, spec.d, 2 * m),
+            random_matrix(spec, rng, m, spec.d),
+            rng.integers(-128, 127, ENTRIES, endpoint=True) if spec.mixed else None,
+        )
+        for m in map(int, sizes)
     )
 
 
 def random_matrix(spec: ExpertFFNSpec, rng: np.random.Generator, k: int, n: int) -> Weights:
+    if not spec.mixed:
+        return plain_matrix(spec, rng, k, n)
+    precision = random_precision(rng)
+    low, high = precision.codes
+    codes = rng.integers(low, high, (k, n), endpoint=True)
+    groups = precision.parameters(k // spec.group), n
+    scale, least = (rng.normal(0, deviation, groups).astype(np.float16) for deviation in (0.02, 0.1))
+    return Weights(codes, scale, least, precision)
+
+
+def plain_matrix(spec: ExpertFFNSpec, rng: np.random.Generator, k: int, n: int) -> Weights:
+    """In the engine's format."""
     engine = spec.engine
     low, high = engine.weight_format.low, engine.weight_format.high
     codes = rng.integers(low, high, (k, n), endpoint=True)
-    groups = (k // spec.group, n)
+    groups = k // spec.group, n
     scale = rng.normal(0, 0.02, groups).astype(np.float16)
     correction = engine.weight_format.correction
     if correction == "none":
         return Weights(codes, scale)
     if correction == "zero":
         return Weights(codes, scale, rng.integers(low, high, groups, endpoint=True))
-    return Weights(codes, scale, (rng.normal(0, 0.1, groups)).astype(np.float16))
+    return Weights(codes, scale, rng.normal(0, 0.1, groups).astype(np.float16))
+
+
+def random_precision(rng: np.random.Generator) -> Precision:
+    """Whole columns are as frequent as the sizes below them."""
+    kind = str(rng.choice(KINDS))
+    bits = int(rng.choice(BITS if kind == "signed" else [b for b in BITS if b < 8]))
+    return Precision(bits, kind, int(rng.choice([*range(3), SHARES - 1])))
 
 
 def _all_to_one(spec: ExpertFFNSpec, rng: np.random.Generator) -> ExpertBatch:

@@ -12,7 +12,7 @@ from golden.moe.gate import Table
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
 from golden.ports import Beats
 from golden.quantize import float_codes
-from tb.expert_ffn import PAUSES, lengths, random_experts, random_matrix
+from tb.expert_ffn import PAUSES, lengths, plain_matrix, random_experts
 from tb.transactions import Case, case_of, cases_of
 
 BLOCKED = {"o": 250, "stats": 250, "counts": 254}
@@ -85,7 +85,7 @@ def random_batch(spec: MoEFFNSpec, rng: np.random.Generator, tokens: int) -> Lay
     return LayerBatch(
         float_codes(rng.normal(0, 1, (tokens, spec.d)), "fp16"),
         random_experts(spec.ffn, rng),
-        Rows(random_matrix(spec.ffn, rng, spec.d, columns), norm),
+        Rows(plain_matrix(spec.ffn, rng, spec.d, columns), norm),
         **choice,
         table=_table(spec, rng),
     )

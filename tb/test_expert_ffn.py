@@ -18,6 +18,7 @@ from hdl.moe.queues import Queues
 from hdl.moe.results import Results
 from hdl.moe.ring import Ring
 from hdl.moe.sequencer import Sequencer
+from hdl.moe.unpack import Spread, Unpack
 from tb.cosim import compile
 from tb.expert_ffn import random_batch, random_experts
 from tb.faults import one_in, turns_red
@@ -45,14 +46,20 @@ EDGE = ExpertFFNSpec(
     d=16, neurons=16, experts=2, tokens=4, slots=2, rows=8, cols=4, group=16, weight="int4", core="multiply"
 )
 """A token is a word, a tile a group; more rows than tokens."""
-SPECS = [TINY, WEIGHTED, ONE_ROW, EDGE]
+MIXED = ExpertFFNSpec(d=64, neurons=64, experts=4, tokens=5, slots=4, rows=2, cols=8, group=16, weight="mixed")
+"""Every format, every size of groups."""
+SHORT = ExpertFFNSpec(
+    d=16, neurons=64, experts=2, tokens=4, slots=2, rows=1, cols=4, group=16, weight="mixed", scaled=True
+)
+"""Many tiles fit into the ring at once."""
+SPECS = [TINY, WEIGHTED, ONE_ROW, EDGE, MIXED]
 
 
 def _id(spec: ExpertFFNSpec) -> str:
     return f"{spec.weight}-{spec.rows}x{spec.cols}-{spec.align}"
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=_id)
+@pytest.mark.parametrize("spec", [*SPECS, pytest.param(SHORT, marks=pytest.mark.slow)], ids=_id)
 def test_bulk(spec: ExpertFFNSpec) -> None:
     run_bulk(spec, BENCHES["expert_ffn"](spec, 1), 1)
 
@@ -92,13 +99,13 @@ def test_a_token_does_not_depend_on_its_batch(spec: ExpertFFNSpec) -> None:
 
 @pytest.mark.parametrize("spec", SPECS, ids=_id)
 def test_memory_answers_what_is_fetched(spec: ExpertFFNSpec) -> None:
-    """Addresses and steps of ``fetch`` find in :meth:`memory` what comes."""
+    """Addresses and lengths of ``fetch`` find in :meth:`memory` what comes."""
     job = random_batch(spec, np.random.default_rng(8), spec.tokens)
     memory, inputs = spec.memory(job.experts), spec.inputs(job)
     wanted = spec.port("fetch").unpack(spec.outputs(job, spec.compute(job))["fetch"])
-    places = list(zip(wanted["address"].ravel() - job.base, wanted["steps"].ravel(), strict=True))
-    for name, each in (("wgt", 1), ("par", spec.group)):
-        found = [memory[name].data[a // each : (a + n) // each] for a, n in places]
+    for name, (at, count) in {"wgt": ("address", "beats"), "par": ("par", "pars")}.items():
+        places = zip(wanted[at].ravel() - job.base, wanted[count].ravel(), strict=True)
+        found = [memory[name].data[a : a + n] for a, n in places]
         assert np.array_equal(np.concatenate(found), inputs[name].data)
 
 
@@ -110,7 +117,7 @@ def test_against_real_arithmetic(align: int) -> None:
     x = job.x.astype(np.uint16).view(np.float16).astype(np.float64)
     y = np.zeros((len(x), spec.d))
     for mine, tokens, weights in job.work():
-        up, down = (m.codes * np.repeat(m.scale.astype(np.float64), spec.group, axis=0) for m in mine)
+        up, down = (m.codes * np.repeat(m.scale.astype(np.float64), spec.group, axis=0) for m in mine.matrices)
         both = x[tokens] @ up
         h = both[:, ::2] / (1 + np.exp(-both[:, ::2])) * both[:, 1::2]
         y[tokens] += weights[:, None] * (h @ down)
@@ -206,6 +213,21 @@ FAULTS: dict[str, tuple[ExpertFFNSpec, Any, str, str, str]] = {
         "results.beat",
     ),
     "what does not fit over what does": (EDGE, ExpertFFN, "_load", "take & ~full)", "take)"),
+    "bytes are lost": (MIXED, Unpack, "_bytes", "(take & (after >= 8))", "take"),
+    "a code is cut at its byte's end": (MIXED, Unpack, "_bytes", "(after <= 8) | self.i.valid", "1"),
+    "codes without their sign": (MIXED, Unpack, "_operand", "code[-1].replicate(missing)", "C(0, missing)"),
+    "indices are taken for codes": (MIXED, Unpack, "_operand", "Mux(lookup, entries[code], plain)", "plain"),
+    "parameters of one group for all": (MIXED, Spread, "elaborate", "take & (full | last)", "take & last"),
+    "every group has its own parameters": (MIXED, Spread, "elaborate", "take & (full | last)", "take"),
+    "both matrices in the format of up": (
+        MIXED,
+        Fetcher,
+        "_place",
+        "Mux(down, down_value, up_value)",
+        "up_value",
+    ),
+    "shared parameters fetched for each group": (MIXED, Fetcher, "_place", "groups + more", "groups + 0"),
+    "tiles forgotten where many wait": (SHORT, ExpertFFN, "_weights", "fetch.ready & room", "fetch.ready"),
     "a batch too long": (TINY, ExpertFFN, "_load", "self.sts_error.eq(1)", "self.sts_error.eq(0)"),
 }
 

@@ -269,7 +269,7 @@ def test_derived_lanes_never_slow_the_array_down(rows: int, cols: int, group: in
             "for core packed, not 'int8'",
         ),
         ({"core": "packed", "act": "int16"}, "act must be one of int4, int8 for core packed, not 'int16'"),
-        ({"core": "composed"}, "weight must be one of int8, uint8_zero for core composed, not 'uint4_min'"),
+        ({"core": "composed"}, "weight must be one of int8, uint8_zero, int8_min for core composed, not 'uint4_min'"),
         ({"lanes": 1025}, "lanes must be an integer between 1 and 1024, not 1025"),
         ({"words": 1025}, "words must be an integer between 1 and 1024, not 1025"),
         (

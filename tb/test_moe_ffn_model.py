@@ -8,9 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from golden.moe import fp32
-from golden.moe.expert import ExpertBatch, ExpertFFNSpec, Queue, Weights
+from golden.moe.expert import ExpertBatch, ExpertFFNSpec, Queue
 from golden.moe.gate import Table
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
+from golden.moe.precision import Weights
 from tb.expert_ffn import random_batch as random_experts_batch
 from tb.moe_ffn import random_batch
 

@@ -13,9 +13,9 @@ from golden.mixpe.layer import sqnr
 from golden.moe import fixture
 from golden.moe.biased import BiasedNetwork, RowScaled, layer_batch
 from golden.moe.convert import Conversion, convert
-from golden.moe.expert import Weights
 from golden.moe.forward import moe_forward
 from golden.moe.layer import LayerBatch, MoEFFNSpec
+from golden.moe.precision import Weights
 from golden.moe.spec import ConversionSpec, preset, shape
 from golden.spec import SpecError
 from tb.runner import run_bulk

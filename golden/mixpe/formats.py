@@ -79,6 +79,7 @@ WEIGHTS = {
         WeightFormat("int4_sym", 4, -7, 7),
         *(_unsigned(bits, "zero") for bits in (2, 3, 4, 8)),
         _unsigned(4, "min"),
+        WeightFormat("int8_min", 8, -128, 127, correction="min"),
         WeightFormat("e2m1", 4, 0, 15, magnitudes=E2M1, exponent=-1),
     )
 }

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from golden.formats import FLOATS
 from golden.moe.convert import Conversion
-from golden.moe.expert import Expert, Weights
 from golden.moe.ffn import Ffn, Int, Real, lengths
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
+from golden.moe.precision import Expert, Weights
 from golden.quantize import float_codes
 from golden.spec import SpecError
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from golden import latency, q4_1
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.job import Gemm
+from golden.moe.precision import ANY, ENTRIES, Expert, Precision, Weights, dense, plain
 from golden.moe.swiglu import SiluSpec, swiglu
 from golden.numerics import canonical
 from golden.ports import Beats, Field, StatusPort, StreamPort
@@ -20,6 +21,8 @@ Int = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
 ADDRESS_BITS = 32
+MATRICES = ("up", "down")
+
 SPARE = 2
 """Lanes beyond the rows: a word per row is read while the words before are used, in so many cycles more."""
 
@@ -27,37 +30,21 @@ SPARE = 2
 GATHER = 4
 """Cycles, beside one per row, from the beginning of a phase to its first step: the last row's word, their change."""
 
+FORMATS = ("uint4_min", "uint4_zero", "int4", "int8", "mixed")
+
 SEND = 3
 """Cycles from the end of the last phase to the first result: read, queued, handed on."""
 
 
-class Weights(NamedTuple):
-    """Of a GEMM, inputs first: codes ``[K, N]``, scales and minima or zero points ``[groups, N]``."""
-
-    codes: NDArray[Any]
-    scale: NDArray[Any]
-    extra: NDArray[Any] | None = None
-
-
-class Expert(NamedTuple):
-    """``up``: ``[d, 2m]``, gate and up of neuron j in columns 2j and 2j + 1; ``down``: ``[m, d]``."""
-
-    up: Weights
-    down: Weights
-
-    @property
-    def neurons(self) -> int:
-        return len(self.down.codes)
-
-
-def expert(gate: q4_1.Matrix, up: q4_1.Matrix, down: q4_1.Matrix) -> Expert:
-    """Of matrices as they are stored: gate and up ``[m, d]``, down ``[d, m]``."""
+def expert(gate: q4_1.Matrix, up: q4_1.Matrix, down: q4_1.Matrix, precision: Precision | None = None) -> Expert:
+    """Of matrices as they are stored: gate and up ``[m, d]``, down ``[d, m]``; with ``weight=mixed`` of
+    ``Precision()``."""
 
     def interleaved(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         return np.stack((a, b), axis=1).reshape(2 * len(a), -1).T
 
-    both = Weights(*(interleaved(getattr(gate, name), getattr(up, name)) for name in q4_1.Matrix._fields))
-    return Expert(both, Weights(*(part.T for part in down)))
+    codes, d, m = (interleaved(getattr(gate, name), getattr(up, name)) for name in q4_1.Matrix._fields)
+    return Expert(Weights(codes, d, m, precision), Weights(down.codes.T, down.d.T, down.m.T, precision))
 
 
 class Queue(NamedTuple):
@@ -107,17 +94,23 @@ class ExpertFFNSpec(UnitSpec):
                 results FP16, the largest finite one where they are beyond. Products with weights and sums over experts
                 are FP32, each rounded once, the shared expert first. So a token's result depends on its own experts
                 alone, not on the batch that it is in.
+    Formats     ``weight=mixed``: each matrix of each expert as its descriptor says
+                (:class:`golden.moe.precision.Precision`): codes of 2, 3, 4, 8 bits, unsigned, signed, or indices into
+                the expert's codebook (K-Means), a scale and a minimum for 1, 2, 4 ... groups or the whole column. They
+                become INT8 operands on their way in; every step of the array costs the same, every bit of memory once.
     Streams     ``i``: ``lanes`` activations per beat, token after token, tlast on the batch's last. ``cfg``: one beat
                 per batch: whether a table of experts comes. ``desc``: that table, the shared expert first: addresses of
-                its weights (up, down) and its neurons; tlast on the last. ``job``: the queues in order: expert, first
-                entry, entries; tlast on the last; a batch without queues gives one whose ``valid`` is 0. ``entry``:
-                token and weight of each entry. ``fetch``: a tile of weights is wanted: its address and its steps,
-                counted in steps; ``wgt`` answers with that many beats of ``cols`` codes, ``par`` with a beat of
-                parameters per group. ``o``: ``words`` results per beat, token after token, tlast on the batch's last.
-                ``stats``: one beat per batch: steps of the array, tiles fetched.
+                its matrices (codes and parameters of up and down), its neurons, formats; tlast on the last. ``job``:
+                the queues in order: expert, first entry, entries; tlast on the last; a batch without queues gives one
+                whose ``valid`` is 0. ``entry``: token and weight of each entry. ``fetch``: a tile of weights is wanted:
+                whose, where its codes and parameters are and how many beats; ``wgt`` answers with so many of ``cols``
+                codes (with ``mixed`` of a byte per column), ``par`` with so many of parameters. ``o``: ``words``
+                results per beat, token after token, tlast on the batch's last. ``stats``: one beat per batch: steps of
+                the array, tiles fetched.
     Memory      an expert's up matrix is ``2m / cols`` tiles of d steps, one after the other, its down matrix
-                ``d / cols`` tiles of m steps; beat ``a / group`` of its parameters belongs to step a of a tile. Every
-                tile is fetched once per batch, and none of experts without tokens.
+                ``d / cols`` tiles of m steps; a step is a beat of ``wgt`` (with ``mixed`` b/8 of one, a column's codes
+                one behind the other from its lowest bit), a group a beat of ``par`` (or 2**share groups, of a tile's
+                last beat as many as there are). Every tile is fetched once per batch, none of experts without tokens.
     Latency     ``latency`` is that of a batch of one token without queues, of the largest shared expert, from its last
                 beat, after ``cfg``, to its first result.
     Throughput  ``cycles``: loading, then for every expert both GEMMs, of ``passes * tiles`` tiles of the engine each,
@@ -144,7 +137,7 @@ class ExpertFFNSpec(UnitSpec):
     lanes: int | None = param(
         None, "activations per word of the memories; derived: the least power of two of rows + 2", low=8, high=256
     )
-    weight: str = param("uint4_min", "weight format", choices=("uint4_min", "uint4_zero", "int4", "int8"))
+    weight: str = param("uint4_min", "weight format; mixed: as each expert's descriptor says", choices=FORMATS)
     group: int = param(32, "inputs that share a weight scale and an exponent of activations", low=16, high=256)
     align: int = param(8, "bits of activations: 8, 12, 16, 20, 24", low=8, high=24)
     core: str = param("booth", "product core", choices=("shift_add", "booth", "multiply"))
@@ -174,6 +167,11 @@ class ExpertFFNSpec(UnitSpec):
             raise SpecError(f"cols must be at least {self.words} with {self.rows} rows, not {self.cols}")
 
     @property
+    def mixed(self) -> bool:
+        """Every expert and matrix has a :class:`~golden.moe.precision.Precision`."""
+        return self.weight == "mixed"
+
+    @property
     def grain(self) -> tuple[int, int, int]:
         """An expert's neurons are a multiple of these."""
         return self.cols // 2, self._lanes, self.group
@@ -181,7 +179,7 @@ class ExpertFFNSpec(UnitSpec):
     @cached_property
     def engine(self) -> MixPESpec:
         return MixPESpec(
-            weight=self.weight,
+            weight=ANY if self.mixed else self.weight,
             act="fp16_aligned",
             align=self.align,
             rows=self.rows,
@@ -238,8 +236,25 @@ class ExpertFFNSpec(UnitSpec):
         def uint(name: str, most: int) -> Field:
             return Field(name, most.bit_length(), f"uint{most.bit_length()}")
 
-        address = Field("address", ADDRESS_BITS, f"uint{ADDRESS_BITS}")
-        places = (Field(name, ADDRESS_BITS, f"uint{ADDRESS_BITS}") for name in ("up", "down"))
+        def address(name: str) -> Field:
+            return Field(name, ADDRESS_BITS, f"uint{ADDRESS_BITS}")
+
+        formats = ("bits", 2), ("kind", 2), ("share", 3)
+        described = (
+            *(address(f"{matrix}{part}") for matrix in MATRICES for part in ("", "_par")),
+            uint("neurons", self.neurons),
+            *(Field(f"{matrix}_{name}", n, f"uint{n}") for matrix in MATRICES for name, n in formats if self.mixed),
+            *(Field(f"code_{n}", 8, "int8") for n in range(ENTRIES if self.mixed else 0)),
+        )
+        tile = (
+            uint("expert", self.experts),
+            address("address"),
+            uint("beats", self.engine.k_max),
+            address("par"),
+            uint("pars", self.engine.k_max // self.group),
+        )
+        codes = (Field("codes", 8, "uint8"),) if self.mixed else wgt.fields
+        step = "codes of a column" if self.mixed else "a step's weights; up: lane 2j gate, 2j + 1 up"
         valid = Field("valid", 1, "uint1")
         queue = (uint("expert", self.experts - 1 or 1), uint("first", self.entries), uint("count", self.tokens), valid)
         weight = (Field("weight", 32, "fp32"),) if self.scaled else ()
@@ -253,21 +268,14 @@ class ExpertFFNSpec(UnitSpec):
                 "desc",
                 "in",
                 1,
-                (*places, uint("neurons", self.neurons)),
+                described,
                 "table",
-                "addresses in beats of wgt, shared expert first",
+                "addresses in beats of wgt and par, shared expert first",
             ),
             StreamPort("job", "in", 1, queue, "batch", "queues; valid 0: none"),
             StreamPort("entry", "in", 1, (token, *weight), "", "entries of the queues"),
-            StreamPort(
-                "fetch",
-                "out",
-                1,
-                (address, uint("steps", self.engine.k_max)),
-                "",
-                "address and steps of a tile, both in beats of wgt",
-            ),
-            StreamPort("wgt", "in", self.cols, wgt.fields, "", "a step's weights; up: lane 2j gate, 2j + 1 up"),
+            StreamPort("fetch", "out", 1, tile, "", "where a tile's beats of wgt and of par are; expert 0 is shared"),
+            StreamPort("wgt", "in", self.cols, codes, "", step),
             StreamPort("par", "in", self.cols, par.fields, "", "a group's parameters"),
             StreamPort("o", "out", self.words, (y,), "batch", "results, token after token"),
             StreamPort("stats", "out", 1, counters, "", "steps of the array and tiles fetched, one per batch"),
@@ -329,7 +337,7 @@ class ExpertFFNSpec(UnitSpec):
             raise SpecError(f"tokens must be at most {self.tokens}, not {len(job.x)}")
         y = np.zeros((len(job.x), self.d), np.float32)
         for n, (mine, tokens, weights) in enumerate(job.work()):
-            part = self._gemm(self.hidden(job.x[tokens], mine), mine.down)
+            part = self._gemm(self.hidden(job.x[tokens], mine), mine, mine.down)
             with np.errstate(all="ignore"):
                 part = canonical(part * weights[:, None])
                 y[tokens] = part if n == 0 else canonical(y[tokens] + part)
@@ -337,11 +345,12 @@ class ExpertFFNSpec(UnitSpec):
 
     def hidden(self, x: Int, mine: Expert) -> Int:
         """FP16 codes ``[tokens, m]``."""
-        both = self._gemm(x, mine.up)
+        both = self._gemm(x, mine, mine.up)
         return swiglu(both[:, ::2], both[:, 1::2], self.silu, "fp16").view(np.uint16).astype(np.int64)
 
-    def _gemm(self, x: Int, weights: Weights) -> F32:
-        return self.engine.compute(Gemm(x=x, w=weights.codes, scale=weights.scale, extra=weights.extra))
+    def _gemm(self, x: Int, mine: Expert, weights: Weights) -> F32:
+        w = plain(weights, mine.codebook, self.group)
+        return self.engine.compute(Gemm(x=x, w=w.codes, scale=w.scale, extra=w.extra))
 
     # --- streams ---
 
@@ -353,26 +362,47 @@ class ExpertFFNSpec(UnitSpec):
     def _sizes(self, neurons: int, passes: int) -> list[Phase]:
         return [Phase(2 * neurons // self.cols, passes, self.d), Phase(self.d // self.cols, passes, neurons)]
 
-    def addresses(self, job: ExpertBatch) -> list[tuple[int, int]]:
-        """Of each expert's up and down matrix, one behind the other."""
-        found, at = [], job.base
+    def addresses(self, job: ExpertBatch) -> list[dict[str, int]]:
+        """Where each expert's matrices begin, codes and parameters, one expert behind the other."""
+        found, at, par = [], job.base, job.base
         for mine in job.experts:
-            down = at + 2 * mine.neurons // self.cols * self.d
-            found.append((at, down))
-            at = down + self.d // self.cols * mine.neurons
+            places: dict[str, int] = {}
+            for name, weights, phase in zip(MATRICES, mine.matrices, self._sizes(mine.neurons, 1), strict=True):
+                places |= {name: at, f"{name}_par": par}
+                beats, pars = self._beats(weights, phase)
+                at, par = at + phase.tiles * beats, par + phase.tiles * pars
+            found.append(places)
         return found
 
+    def _beats(self, weights: Weights, phase: Phase) -> tuple[int, int]:
+        """Of a tile: of codes, of parameters."""
+        groups = phase.steps // self.group
+        precision = weights.precision
+        return (precision.beats(phase.steps), precision.parameters(groups)) if precision else (phase.steps, groups)
+
+    def _table(self, job: ExpertBatch) -> Beats:
+        table: dict[str, list[list[int]]] = {f.name: [] for f in self.port("desc").fields}
+        for mine, places in zip(job.experts, self.addresses(job), strict=True):
+            values = places | {"neurons": mine.neurons}
+            if self.mixed:
+                for name, weights in zip(MATRICES, mine.matrices, strict=True):
+                    assert weights.precision
+                    values |= {f"{name}_{field}": v for field, v in weights.precision.fields().items()}
+                codes = np.zeros(ENTRIES, np.int64) if mine.codebook is None else mine.codebook
+                values |= {f"code_{n}": int(code) for n, code in enumerate(codes)}
+            for name, value in values.items():
+                table[name].append([value])
+        kept = len(job.experts) if job.load else 0
+        columns = {name: np.array(values)[:kept] for name, values in table.items()}
+        return self.port("desc").pack(last=(np.arange(len(job.experts)) == len(job.experts) - 1)[:kept], **columns)
+
     def inputs(self, job: ExpertBatch) -> dict[str, Beats]:
-        up, down = np.array(self.addresses(job)).T[:, :, None]
-        table = {"up": up, "down": down, "neurons": [[mine.neurons] for mine in job.experts]}
-        ends = np.arange(len(job.experts)) == len(job.experts) - 1
-        table = {name: np.array(values)[: None if job.load else 0] for name, values in table.items()}
-        tiles = [self._tiles(weights) for mine, _, _ in job.work() for weights in mine]
+        tiles = [self._tiles(mine, weights) for mine, _, _ in job.work() for weights in mine.matrices]
         x = job.x.reshape(-1, self._lanes)
         return {
             "i": self.port("i").pack(x=x, last=np.arange(len(x)) == len(x) - 1),
             "cfg": self.port("cfg").pack(load=[[job.load]]),
-            "desc": self.port("desc").pack(last=ends[: None if job.load else 0], **table),
+            "desc": self._table(job),
             "job": self._queues(job),
             "entry": self._entries(job),
             "wgt": Beats.concatenate([tile["wgt"] for tile in tiles]),
@@ -381,7 +411,7 @@ class ExpertFFNSpec(UnitSpec):
 
     def memory(self, experts: tuple[Expert, ...]) -> dict[str, Beats]:
         """``wgt`` and ``par`` of all experts, beat after beat as ``fetch`` addresses them (:meth:`addresses`)."""
-        tiles = [self._tiles(weights) for mine in experts for weights in mine]
+        tiles = [self._tiles(mine, weights) for mine in experts for weights in mine.matrices]
         return {name: Beats.concatenate([tile[name] for tile in tiles]) for name in ("wgt", "par")}
 
     def _queues(self, job: ExpertBatch) -> Beats:
@@ -404,32 +434,46 @@ class ExpertFFNSpec(UnitSpec):
             fields["weight"] = weights.astype(np.float32).view(np.uint32).astype(np.int64)[:, None]
         return self.port("entry").pack(**fields)
 
-    def _tiles(self, weights: Weights) -> dict[str, Beats]:
-        """All tiles of a matrix, as the engine takes them, but for tlast."""
-        nothing = np.zeros((1, len(weights.codes)), np.int64)
-        beats = self.engine.inputs(Gemm(x=nothing, w=weights.codes, scale=weights.scale, extra=weights.extra))
-        return {name: Beats(beats[name].data, np.zeros(len(beats[name]), np.bool_)) for name in ("wgt", "par")}
+    def _tiles(self, mine: Expert, weights: Weights) -> dict[str, Beats]:
+        """All tiles of a matrix: codes and parameters, without tlast."""
+        w = plain(weights, mine.codebook, self.group)
+        nothing = np.zeros((1, len(w.codes)), np.int64)
+        beats = self.engine.inputs(Gemm(x=nothing, w=w.codes, scale=w.scale, extra=w.extra))
+        data = {name: beats[name].data for name in ("wgt", "par")}
+        if weights.precision:
+            columns = np.split(weights.codes, weights.codes.shape[1] // self.cols, axis=1)
+            data["wgt"] = np.concatenate([dense(tile, weights.precision.bits) for tile in columns])
+            each = data["par"].reshape(len(columns), -1, data["par"].shape[1])
+            data["par"] = np.concatenate(each[:, :: 1 << weights.precision.share])
+        return {name: Beats(found, np.zeros(len(found), np.bool_)) for name, found in data.items()}
 
     def outputs(self, job: ExpertBatch, result: F32) -> dict[str, Beats]:
-        address, steps = [], []
-        for mine, at in self._fetched(job):
-            for base, phase in zip(at, self._sizes(mine.neurons, 1), strict=True):
-                address += [base + tile * phase.steps for tile in range(phase.tiles)]
-                steps += [phase.steps] * phase.tiles
+        fetched = [tile for number in self._fetched(job) for tile in self._wanted(job, number)]
+        wanted = np.array(fetched).T[:, :, None]
         y = result.view(np.uint32).astype(np.int64).reshape(-1, self.words)
         phases = self.phases(job)
         busy = sum(p.tiles * p.passes * p.steps for p in phases)
-        counters = {"steps": [[busy]], "fetches": [[len(steps)]]}
+        counters = {"steps": [[busy]], "fetches": [[len(fetched)]]}
         return {
-            "fetch": self.port("fetch").pack(address=np.array(address)[:, None], steps=np.array(steps)[:, None]),
+            "fetch": self.port("fetch").pack(
+                **{f.name: values for f, values in zip(self.port("fetch").fields, wanted, strict=True)}
+            ),
             "o": self.port("o").pack(y=y, last=np.arange(len(y)) == len(y) - 1),
             "stats": self.port("stats").pack(**counters),
         }
 
-    def _fetched(self, job: ExpertBatch) -> Iterator[tuple[Expert, tuple[int, int]]]:
-        at = self.addresses(job)
-        for number in (0, *(1 + queue.expert for queue in job.queues)):
-            yield job.experts[number], at[number]
+    @staticmethod
+    def _fetched(job: ExpertBatch) -> list[int]:
+        """Places in ``job.experts``."""
+        return [0, *(1 + queue.expert for queue in job.queues)]
+
+    def _wanted(self, job: ExpertBatch, number: int) -> Iterator[tuple[int, ...]]:
+        """An expert's tiles, each as ``fetch`` says it."""
+        mine, places = job.experts[number], self.addresses(job)[number]
+        for name, weights, phase in zip(MATRICES, mine.matrices, self._sizes(mine.neurons, 1), strict=True):
+            beats, pars = self._beats(weights, phase)
+            for tile in range(phase.tiles):
+                yield number, places[name] + tile * beats, beats, places[f"{name}_par"] + tile * pars, pars
 
     def result(self, job: ExpertBatch, outputs: Mapping[str, Beats]) -> F32:
         y = self.port("o").unpack(outputs["o"])["y"]

@@ -14,9 +14,10 @@ from golden.mixpe.gemm import listed
 from golden.mixpe.job import Gemm
 from golden.moe.dispatch import Batch, DispatchSpec, Queues
 from golden.moe.dispatch import Token as Chosen
-from golden.moe.expert import Expert, ExpertBatch, ExpertFFNSpec, Queue, Weights
+from golden.moe.expert import FORMATS, ExpertBatch, ExpertFFNSpec, Queue
 from golden.moe.gate import GateSpec, Group, Table
 from golden.moe.gate import Token as Scored
+from golden.moe.precision import Expert, Weights
 from golden.moe.scoring import RouterSpec, Tokens
 from golden.moe.spec import SCORES
 from golden.orizuru.engine import RANKED
@@ -96,7 +97,7 @@ class MoEFFNSpec(UnitSpec):
     lanes: int | None = param(
         None, "activations per beat; derived: the least power of two of rows + 2", low=8, high=256
     )
-    weight: str = param("uint4_min", "weight format", choices=("uint4_min", "uint4_zero", "int4", "int8"))
+    weight: str = param("uint4_min", "weight format; mixed: as each expert's descriptor says", choices=FORMATS)
     group: int = param(32, "inputs that share a weight scale and an exponent of activations", low=16, high=256)
     align: int = param(8, "bits of activations in the experts: 8, 12, 16, 20, 24", low=8, high=24)
     router_align: int = param(16, "bits of activations in the router: likewise", low=8, high=24)
@@ -135,7 +136,7 @@ class MoEFFNSpec(UnitSpec):
             experts=self.experts,
             cols=2 * self.experts,
             k_max=self.d,
-            weight=self.weight,
+            weight=self.ffn.engine.weight,
             align=self.router_align,
             group=self.group,
             score=self.score,

@@ -14,12 +14,13 @@ The sequencer takes one expert after the other, first up (tokens from ``activati
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Out
 
 from golden.moe.expert import ExpertFFNSpec
 from golden.moe.fp32 import ONE
+from golden.moe.precision import ENTRIES
 from hdl.arith.bits import index_bits, named
 from hdl.arith.delay import delay
 from hdl.arith.silu import SwiGLU
@@ -31,9 +32,14 @@ from hdl.moe.queues import Queues
 from hdl.moe.results import Results
 from hdl.moe.ring import Ring
 from hdl.moe.sequencer import Sequencer
+from hdl.moe.unpack import Spread, Unpack
 from hdl.shared import Shared
+from hdl.stream.fifo import StreamFIFO
 from hdl.stream.signature import stream_members
 from hdl.stream.skid import skids
+
+AHEAD = 4
+"""Tiles that are asked for while one is unpacked."""
 
 
 class ExpertFFN(wiring.Component):
@@ -92,27 +98,30 @@ class ExpertFFN(wiring.Component):
         spec = self.spec
         fetch = inner["fetch"]
         m.submodules.fetcher = fetcher = Shared(Fetcher, spec)
+        room = Signal(init=1)
         taken = named(m, fetch.valid & fetch.ready, "taken")
         m.d.comb += [
             fetcher.ready.eq(queues.ready),
             fetcher.known.eq(queues.fetch_known),
             fetcher.none.eq(queues.fetch_none),
+            fetcher.number.eq(queues.fetch_number),
             fetcher.expert.eq(queues.fetch_expert),
             queues.fetch_next.eq(fetcher.next),
             fetcher.begin.eq(sequencer.begin),
-            Value.cast(fetch.payload).eq(fetcher.o.payload),
-            fetch.valid.eq(fetcher.o.valid),
-            fetcher.o.ready.eq(fetch.ready),
+            Value.cast(fetch.payload).eq(Value.cast(fetcher.o.payload)),
+            fetch.valid.eq(fetcher.o.valid & room),
+            fetcher.o.ready.eq(fetch.ready & room),
         ]
         group = spec.group.bit_length() - 1
         most = (spec.engine.k_max, spec.most_tiles, spec.most_passes)
+        sources = self._unpacked(m, inner, fetcher, taken, room) if spec.mixed else inner
         for name, shift in (("wgt", 0), ("par", group)):
-            port, sink = inner[name], getattr(engine, name)
+            port, sink = sources[name], getattr(engine, name)
             of = (most[0] >> shift, *most[1:])
-            m.submodules[f"ring_{name}"] = ring = Shared(Ring, spec.port(name).width, spec.ring >> shift, of)
+            m.submodules[f"ring_{name}"] = ring = Shared(Ring, spec.engine.port(name).width, spec.ring >> shift, of)
             m.d.comb += [
                 ring.due.eq(taken),
-                ring.more.eq(fetcher.o.payload.steps >> shift),
+                ring.more.eq(fetcher.steps >> shift),
                 ring.i.payload.eq(Value.cast(port.payload)),
                 ring.i.valid.eq(port.valid),
                 port.ready.eq(ring.i.ready),
@@ -126,6 +135,40 @@ class ExpertFFN(wiring.Component):
             ]
             if name == "wgt":
                 m.d.comb += [fetcher.freed.eq(ring.freed), sink.payload.last.eq(ring.o.payload.last)]
+
+    def _unpacked(self, m: Module, inner: Any, fetcher: Any, taken: Value, room: Signal) -> dict[str, Any]:
+        """Operands and each group's parameters, as the rings take them; ``room`` for the tile that is taken."""
+        spec, expert = self.spec, fetcher.expert
+        groups = spec.engine.k_max // spec.group
+        m.submodules.unpack = unpack = Shared(Unpack, spec.cols, spec.engine.k_max)
+        m.submodules.spread = spread = Shared(Spread, spec.port("par").width, groups)
+        wgt, par = inner["wgt"], inner["par"]
+        waiting = {}
+        for name, block in (("unpack", unpack), ("spread", spread)):
+            shape = block.tile.payload.shape()
+            m.submodules[f"{name}_tiles"] = queue = Shared(StreamFIFO, shape, AHEAD)
+            wiring.connect(m, queue.o, block.tile)
+            m.d.comb += queue.i.valid.eq(taken)
+            waiting[name] = queue.i
+        codes, shared = waiting["unpack"].payload, waiting["spread"].payload
+        m.d.comb += [
+            room.eq(waiting["unpack"].ready & waiting["spread"].ready),
+            codes.steps.eq(fetcher.steps),
+            codes.bits.eq(fetcher.precision.bits),
+            codes.kind.eq(fetcher.precision.kind),
+            codes.codebook.eq(Cat(expert[f"code_{n}"] for n in range(ENTRIES))),
+            shared.groups.eq(fetcher.steps >> spec.group.bit_length() - 1),
+            shared.share.eq(fetcher.precision.share),
+            unpack.i.payload.eq(Value.cast(wgt.payload)),
+            unpack.i.valid.eq(wgt.valid),
+            wgt.ready.eq(unpack.i.ready),
+            spread.i.payload.eq(Value.cast(par.payload)),
+            spread.i.valid.eq(par.valid),
+            par.ready.eq(spread.i.ready),
+        ]
+        operands = stream.Signature(unpack.o.shape()).create(path=("operands",))
+        m.d.comb += [operands.payload.eq(unpack.o), operands.valid.eq(unpack.valid)]
+        return {"wgt": operands, "par": spread.o}
 
     def _load(self, m: Module, source: Any, sequencer: Any, queues: Any) -> Any:
         """The batch's activations into their memory, whose read port is returned."""

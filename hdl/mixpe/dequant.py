@@ -50,19 +50,19 @@ class Dequantiser(wiring.Component):
         """Cycle 1: (float parameter, integer that it multiplies, the integer's special), for the scale and, if there is
         one, the minimum."""
         spec = self.spec
-        float_bits, offset_bits = spec.scale_format.bits, spec.weight_format.bits - 1
+        float_bits, offset = spec.scale_format.bits, spec.weight_format.offset
         scale, extra = self.par[:float_bits], self.par[float_bits:]
         a, s = self.a[: spec.pe.sum_width].as_signed(), self.s[: spec.row_sum_width].as_signed()
         corrected = Signal(signed(self.spec.corrected_width), reset_less=True)
-        if self.correction == "none":
-            m.d.sync += corrected.eq(a)
-        elif self.correction == "zero":
+        if self.correction == "zero":
             # of four bits: sum (q - z)x = sum (q - 8)x - (z - 8) sum x, and z - 8 is z with its top bit flipped
             shifted_zero = Cat(extra[:-1], ~extra[-1]).as_signed()
             m.d.sync += corrected.eq(a - shifted_zero * s)
-        else:
+        elif self.correction == "min" and offset:
             # of four bits: sum qx = sum (q - 8)x + 8 sum x
-            m.d.sync += corrected.eq(a + (s << offset_bits))
+            m.d.sync += corrected.eq(a + (s << offset.bit_length() - 1))
+        else:
+            m.d.sync += corrected.eq(a)
         special = self._special(m)
         factors = [(delay(m, scale, 1, "scale"), corrected, special)]
         if self.correction == "min":

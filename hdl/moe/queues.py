@@ -9,7 +9,6 @@ from amaranth.lib.wiring import In, Out
 
 from golden.moe.expert import ExpertFFNSpec
 from hdl.arith.bits import index_bits, named
-from hdl.moe.fetcher import desc_layout
 from hdl.stream.signature import lane_shape, stream_signature
 
 
@@ -22,9 +21,9 @@ class Queues(wiring.Component):
     desc, job, entry : In(streams, as of the unit); begin, load : In(1), a batch begins, a table comes with it; end :
     In(1), it is over; ready : Out(1), the table is there; fetch_next, next : In(1), a reader goes on; fetch_known,
     known : Out(1), its expert is there (of the second reader with its entries), or it is certain that there is none:
-    fetch_none, none : Out(1); fetch_expert, expert : Out, from the table; count : Out, of the queue that is computed,
-    not of the shared expert; place_0, place_1 : In, numbers in that queue; entry_0, entry_1 : Out, those entries in the
-    next cycle.
+    fetch_none, none : Out(1); fetch_number : Out, which expert; fetch_expert, expert : Out, from the table; count :
+    Out, of the queue that is computed, not of the shared expert; place_0, place_1 : In, numbers in that queue; entry_0,
+    entry_1 : Out, those entries in the next cycle.
     """
 
     kind = "queues"
@@ -37,7 +36,8 @@ class Queues(wiring.Component):
         for name in ("ready", "known", "none", "fetch_known", "fetch_none"):
             members[name] = Out(1)
         for name in ("expert", "fetch_expert"):
-            members[name] = Out(desc_layout(spec))
+            members[name] = Out(lane_shape(spec.port("desc")))
+        members["fetch_number"] = Out(spec.experts.bit_length())
         for reader in range(2):
             members[f"place_{reader}"] = In(index_bits(spec.tokens))
             members[f"entry_{reader}"] = Out(lane_shape(spec.port("entry")))
@@ -56,7 +56,8 @@ class Queues(wiring.Component):
 
     def _table(self, m: Module) -> Any:
         """Experts as they come; two of them can be read in a cycle."""
-        m.submodules.table = table = Memory(shape=desc_layout(self.spec), depth=self.spec.experts + 1, init=[])
+        shape = lane_shape(self.spec.port("desc"))
+        m.submodules.table = table = Memory(shape=shape, depth=self.spec.experts + 1, init=[])
         write = table.write_port()
         at = Signal.like(write.addr)
         coming = Signal()
@@ -96,9 +97,10 @@ class Queues(wiring.Component):
                 m.d.sync += announced.eq(self.job.payload.data[0].first + self.job.payload.data[0].count)
         with m.If(self.end):
             m.d.sync += [stored.eq(0), complete.eq(0), announced.eq(0)]
-        fetched, _ = self._reader(m, "fetch_", jobs, table, stored, complete, self.fetch_next)
-        there, job = self._reader(m, "", jobs, table, stored, complete, self.next)
+        fetched, _, number = self._reader(m, "fetch_", jobs, table, stored, complete, self.fetch_next)
+        there, job, _ = self._reader(m, "", jobs, table, stored, complete, self.next)
         m.d.comb += [
+            self.fetch_number.eq(number),
             self.fetch_known.eq(fetched | self.fetch_none),
             self.known.eq((there & (came >= job.first + job.count)) | self.none),
             self.count.eq(job.count),
@@ -112,8 +114,8 @@ class Queues(wiring.Component):
 
     def _reader(
         self, m: Module, name: str, jobs: Any, table: Any, stored: Value, complete: Value, next_: Value
-    ) -> tuple[Value, Any]:
-        """Whether its queue has come, and the queue."""
+    ) -> tuple[Value, Any, Value]:
+        """Whether its queue has come, the queue, and whose it is."""
         turn = Signal(range(self.spec.experts + 2), name=f"{name}turn")
         shared = Signal(init=1, name=f"{name}shared")  # the expert that comes first
         reads = jobs.read_port(domain="comb"), table.read_port(domain="comb")
@@ -127,7 +129,7 @@ class Queues(wiring.Component):
             m.d.sync += [shared.eq(0), turn.eq(turn + ~shared)]
         with m.If(self.end):
             m.d.sync += [shared.eq(1), turn.eq(0)]
-        return named(m, shared | (turn < stored), f"{name}there"), reads[0].data
+        return named(m, shared | (turn < stored), f"{name}there"), reads[0].data, reads[1].addr
 
     def _entries(self, m: Module, announced: Value) -> tuple[Signal, list[Any]]:
         """How many have come, and a copy of them for each reader."""
