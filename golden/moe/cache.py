@@ -143,12 +143,12 @@ class ExpertCacheSpec(UnitSpec):
         stats = (*of_list, *since, _uint("beats", BEATS_BITS))
         return (
             StreamPort("desc", "in", 1, place, "table", "where an expert is in far memory, how many beats it has"),
-            StreamPort("i", "in", 1, (key, *(_uint(name, 1) for name in last)), "list", "keys that are or may be needed"),
+            StreamPort(
+                "i", "in", 1, (key, *(_uint(name, 1) for name in last)), "list", "keys that are or may be needed"
+            ),
             StreamPort("fill", "in", 1, (number, _uint("ok", 1)), "", "a load is over"),
             StreamPort("done", "in", 1, (slot,), "", "a granted job is done"),
-            StreamPort(
-                "dma", "out", 1, (number, slot, key, *place), "", "a load", timed=("number",), ordered=False
-            ),
+            StreamPort("dma", "out", 1, (number, slot, key, *place), "", "a load", timed=("number",), ordered=False),
             StreamPort(
                 "grant",
                 "out",
@@ -180,9 +180,7 @@ class ExpertCacheSpec(UnitSpec):
     def accepted(self, run: Run) -> tuple[KeyList, ...]:
         """The lists without what the unit leaves out."""
         known = min(len(run.table), self.keys)
-        return tuple(
-            one._replace(keys=[key for key in one.keys if key < known][: self.most]) for one in run.lists
-        )
+        return tuple(one._replace(keys=[key for key in one.keys if key < known][: self.most]) for one in run.lists)
 
     def clockwork(self, *runs: Run, **timing: Any) -> Clockwork:
         """The runs, played: see :class:`golden.moe.cache_timing.Clockwork`."""
@@ -197,7 +195,10 @@ class ExpertCacheSpec(UnitSpec):
         return Moment(len(run.table), [int(length) for _, length in run.table[:known]], lists, run.bad, run.lost)
 
     def compute(self, job: Run) -> Served:
-        played = self.clockwork(job)
+        return self.served(job, self.clockwork(job))
+
+    def served(self, job: Run, played: Clockwork) -> Served:
+        """What was seen of one run, as beats."""
         table = job.table.tolist()
         loads = [(number % 16, slot, key, *table[key]) for number, slot, key in played.loads]
         grants = np.array([grant[1:] for grant in played.grants], np.int64).reshape(-1, 7)

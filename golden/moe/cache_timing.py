@@ -46,7 +46,8 @@ class Clockwork:
     the timeout) say what came in which order, ``last`` in which cycle the last of it went out.
 
     ``memory(cycle, length)``: the first cycle in which the fill of a load, asked for in ``cycle``, is there; by default
-    every fill is there before. ``work``: cycles from a grant to its ``done``, both inside the skid buffers.
+    every fill is there before. ``work``: cycles from a grant to its ``done``, both inside the skid buffers. ``in_turn``: a
+    list of needs comes when all jobs before it are done, as in a network, layer after layer; else everything is there.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class Clockwork:
         runs: Sequence[Moment],
         memory: Callable[[int, int], int] = lambda cycle, length: 0,
         work: int = 0,
+        in_turn: bool = False,
     ):
         self.spec = spec
         self.memory = memory
         self.work = work
+        self.in_turn = in_turn
         self.cycle = 0
         self.last = 0
         self.grants: list[tuple[int, ...]] = []
@@ -119,6 +122,8 @@ class Clockwork:
 
     def _list(self, one: KeyList, taken: Sequence[bool]) -> Iterator[bool]:
         slots = self.spec.slots
+        while one.need and self.in_turn and (self.working or any(need.valid for need in self.granting)):
+            yield True
         for took in taken:
             yield from [True] * (1 + slots * took)
         yield True

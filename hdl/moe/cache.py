@@ -73,9 +73,7 @@ class ExpertCache(wiring.Component):
             places.go.eq(steps.sweep & (~places.goes | still)),
         ]
 
-    def _decide(
-        self, m: Module, steps: Any, lists: Any, places: Any, loads: Any, grants: Any
-    ) -> tuple[Value, Value]:
+    def _decide(self, m: Module, steps: Any, lists: Any, places: Any, loads: Any, grants: Any) -> tuple[Value, Value]:
         """Returns that the key is loaded, and that it is decided."""
         need = lists.need
         load = named(m, places.some & ~places.found, "load")
@@ -143,9 +141,7 @@ class ExpertCache(wiring.Component):
             lists.close.eq(steps.close & steps.go),
         ]
 
-    def _stats(
-        self, m: Module, steps: Any, lists: Any, places: Any, grants: Any, load: Value, stats: Any
-    ) -> None:
+    def _stats(self, m: Module, steps: Any, lists: Any, places: Any, grants: Any, load: Value, stats: Any) -> None:
         """Counts, begun anew when they go out and when a run begins."""
         out = named(m, steps.close & steps.go & lists.need, "counts_out")
         need = lists.need

@@ -67,7 +67,9 @@ class Lists(wiring.Component):
     def _table(self, m: Module) -> Signal:
         """Returns how many keys it has."""
         spec = self.spec
-        m.submodules.table_memory = table = Memory(shape=lane_shape(spec.port("desc")), depth=max(2, spec.keys), init=[])
+        m.submodules.table_memory = table = Memory(
+            shape=lane_shape(spec.port("desc")), depth=max(2, spec.keys), init=[]
+        )
         write, read = table.write_port(), table.read_port()
         known = Signal(range(spec.keys + 1))
         first = Signal(init=1)
