@@ -18,6 +18,7 @@ from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.pe import PESpec
 from golden.mixpe.stationary import WeightStationary
 from golden.moe.balance import BalanceSpec
+from golden.moe.cache import ExpertCacheSpec
 from golden.moe.dispatch import DispatchSpec
 from golden.moe.expert import ExpertFFNSpec
 from golden.moe.gate import GateSpec
@@ -38,6 +39,7 @@ from hdl.mixpe.engine import Engine
 from hdl.mixpe.pe_stream import PEStream
 from hdl.mixpe.stationary.engine import StationaryEngine
 from hdl.moe.balance import Balance
+from hdl.moe.cache import ExpertCache
 from hdl.moe.dispatch import Dispatch
 from hdl.orizuru import engine as orizuru
 
@@ -279,6 +281,19 @@ UNITS = {
             BalanceSpec,
             Balance,
             {"default": {}, "tiny": {"experts": 3, "tokens": 7}},
+            "simulated",
+        ),
+        Unit(
+            "expert_cache",
+            "experts that do not all fit on chip: which are resident, prefetch by hints, loads on demand, grants",
+            "SiDA-MoE (arXiv 2310.18859), expert cache",
+            ExpertCacheSpec,
+            ExpertCache,
+            {
+                "tiny": {"slots": 2, "keys": 5, "most": 3},
+                "odd": {"slots": 5, "keys": 11, "most": 7, "policy": "residency", "outstanding": 3, "timeout": 300},
+                "smollm2": {},
+            },
             "simulated",
         ),
     )

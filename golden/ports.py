@@ -53,7 +53,9 @@ class StreamPort:
     """One ready/valid stream of a unit: ``s_axis_<name>`` (``direction="in"``) or ``m_axis_<name>`` (``"out"``).
 
     The input ``i`` and the output ``o`` are the only stream of their direction: ``s_axis`` and ``m_axis`` alone.
-    ``last`` says what ``tlast`` ends ("tile", "vector"); empty where the stream carries no ``tlast``.
+    ``last`` says what ``tlast`` ends ("tile", "vector"); empty where the stream carries no ``tlast``. ``timed`` names the
+    fields whose value depends on when beats move, not on the beats alone; with ``ordered`` false the order of the beats
+    does, too.
     """
 
     name: str
@@ -62,6 +64,8 @@ class StreamPort:
     fields: tuple[Field, ...]
     last: str
     doc: str
+    timed: tuple[str, ...] = ()
+    ordered: bool = True
 
     @property
     def prefix(self) -> str:
@@ -104,6 +108,17 @@ class StreamPort:
             at += w
         flags = np.zeros(n, dtype=np.bool_) if last is None else np.asarray(last, dtype=np.bool_)
         return Beats(np.packbits(bits, axis=1, bitorder="little"), flags)
+
+    def untimed(self, beats: Beats) -> Beats:
+        """The beats as far as they do not depend on time: ``timed`` fields 0, in one order if they have none."""
+        fields = self.unpack(beats)
+        for name in self.timed:
+            fields[name][:] = 0
+        made = self.pack(last=beats.last, **fields)
+        if self.ordered:
+            return made
+        order = np.lexsort(np.column_stack((made.last, made.data)).T)
+        return Beats(made.data[order], made.last[order])
 
     def unpack(self, beats: Beats) -> dict[str, NDArray[np.int64]]:
         """Inverse of :meth:`pack`: one ``int64[n, lanes]`` per field, sign-extended where the format is signed."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from tb import (
     dispatch,
+    expert_cache,
     expert_ffn,
     gate,
     kmeans_function,
@@ -36,6 +37,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "gate": gate.bench,
     "dispatch": dispatch.bench,
     "load_balance": load_balance.bench,
+    "expert_cache": expert_cache.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -51,6 +53,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "gate": gate.real,
     "dispatch": dispatch.real,
     "load_balance": load_balance.real,
+    "expert_cache": expert_cache.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -66,5 +69,6 @@ COUNTED = {
     "gate": "token",
     "dispatch": "entry",
     "load_balance": "batch",
+    "expert_cache": "need",
 }
 """What figures of energy are per."""
