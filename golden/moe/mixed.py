@@ -84,9 +84,20 @@ def pairs(candidates: Sequence[Format] = CANDIDATES) -> Iterator[Formats]:
                 yield Formats(up, down)
 
 
+def image_bytes(formats: Sequence[Formats], neurons: Sequence[int], width: int) -> int:
+    """Of a layer: the shared block and routed experts of so many neurons, and the router's rows in Q4_1."""
+    experts = sum(one.size(m, width) for one, m in zip(formats, neurons, strict=True))
+    return experts + router_bytes(len(neurons) - 1, width)
+
+
+def router_bytes(routed: int, width: int) -> int:
+    """Of the router's rows of a layer."""
+    return Q4_1.size(width, 2 * routed)
+
+
 def least_bytes(neurons: Sequence[int], width: int) -> int:
-    """The smallest that experts of so many neurons can be."""
-    return sum(min(formats.size(m, width) for formats in pairs()) for m in neurons)
+    """The smallest that a layer can be."""
+    return image_bytes([min(pairs(), key=lambda f: f.size(m, width)) for m in neurons], neurons, width)
 
 
 def learned(part: Part, bits: int) -> Int8:
