@@ -3,26 +3,36 @@
 A side path in FP16, ``y += (x V) U``. Golden model only: no unit of this project computes it.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from golden.moe.quantizers import F16, Quantised, Real
+from golden.moe.quantizers import F16, Real
 from golden.spec import SpecError
+
+
+class Coded(Protocol):
+    """A matrix ``[K, N]`` as it is stored: quantised, compensated."""
+
+    def values(self) -> NDArray[np.float64]: ...
+
+    @property
+    def bytes(self) -> int: ...
 
 
 class Compensated(NamedTuple):
     """A quantised matrix ``[K, N]`` and its side path."""
 
-    base: Quantised
+    base: Coded
     v: F16
     """``[K, rank]``"""
     u: F16
     """``[rank, N]``"""
 
-    def values(self) -> np.ndarray:
+    def values(self) -> NDArray[np.float64]:
         """``[K, N]``: base and side path, float64."""
-        total: np.ndarray = self.base.values() + self.v.astype(np.float64) @ self.u.astype(np.float64)
+        total: NDArray[np.float64] = self.base.values() + self.v.astype(np.float64) @ self.u.astype(np.float64)
         return total
 
     @property
@@ -31,7 +41,7 @@ class Compensated(NamedTuple):
         return self.base.bytes + self.v.nbytes + self.u.nbytes
 
 
-def compensated(w: Real, base: Quantised, rank: int) -> Compensated:
+def compensated(w: Real, base: Coded, rank: int) -> Compensated:
     """The side path of that rank which is nearest to ``w - base`` (singular value decomposition; Eckart and Young),
     each factor with the root of the singular values, rounded to FP16. Rank 0: none.
 

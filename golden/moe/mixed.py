@@ -66,9 +66,9 @@ CANDIDATES = tuple(
     map(
         named,
         (
-            *("unsigned2x32", "unsigned2x64", "lookup2x64"),
-            *("unsigned3x32", "unsigned3x64", "lookup3x64"),
-            *("signed4", "signed4x64", "lookup4x64", "q4_1"),
+            *("lookup2x128", "lookup2x64", "lookup2x32", "unsigned2x32"),
+            *("lookup3x128", "lookup3x64", "lookup3x32", "unsigned3x32"),
+            *("signed4", "signed4x64", "lookup4x128", "lookup4x64", "q4_1"),
             "signed8",
         ),
     )
