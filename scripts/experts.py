@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,14 +17,15 @@ from gen.registry import set_layer
 from golden import q4_1
 from golden.llama.forward import Array, Llama
 from golden.llama.perplexity import surprises
-from golden.llama.weights import ModelFile, Weights
+from golden.llama.weights import Config, ModelFile, Weights
 from golden.model_store import cache_folder
-from golden.moe import spectral, store
+from golden.moe import mixed, spectral, store
 from golden.moe.clusters import first
 from golden.moe.convert import Conversion
 from golden.moe.ffn import Real
-from golden.moe.llama import Conversions, Converter, MoeLlama
-from golden.moe.pack import again_quantised
+from golden.moe.llama import Conversions, Converter, MoeLlama, Surveyor
+from golden.moe.mixed import Formats
+from golden.moe.pack import Stored, again_quantised
 from golden.moe.spec import PRESETS, ConversionSpec, preset, shape
 from golden.spec import SpecError
 
@@ -32,6 +34,9 @@ Say = Callable[[str], None]
 TEXT = "calibration_text.txt"
 TOKENS = 2048
 """So many of the text's tokens are read."""
+
+SURVEYED = 512
+"""So many of them say what formats cost."""
 
 RANK = 16
 """Rows of each projection of a spectral score, where an expert has so many neurons."""
@@ -88,11 +93,7 @@ def converted(
     """
     made_from = origin(file.path, tokens, layers)
     path = output or place(spec, made_from)
-    record = store.Record(spec, made_from, {})
-    if path.exists():
-        record = store.load(path)
-        if record[:2] != (spec, made_from):
-            raise SpecError(f"output {path} must be of the same conversion or not there, not of {record.spec.name}")
+    record = _there(path, spec, made_from)
 
     def found(layer: int) -> None:
         store.save(path, record)
@@ -107,6 +108,101 @@ def converted(
 def up_to(weights: Weights, layer: int) -> Weights:
     """The model without what comes after a layer."""
     return replace(weights, config=replace(weights.config, layers=layer + 1))
+
+
+def blocks(file: ModelFile, layer: int) -> Stored:
+    """A layer's network as stored."""
+    return Stored(*(file.blocks(f"blk.{layer}.ffn_{name}.weight") for name in Stored._fields))
+
+
+def surveyed(
+    file: ModelFile, conversions: Conversions, tokens: Sequence[int], say: Say
+) -> Mapping[int, Sequence[mixed.Errors]]:
+    """What every format costs, by :data:`SURVEYED` of the calibration tokens at most."""
+    weights = up_to(file.weights(), max(conversions))
+    survey = Surveyor(weights, conversions, partial(blocks, file), lambda i: say(f"layer {i}: errors of all formats"))
+    survey.hidden(tokens[:SURVEYED])
+    return survey.errors
+
+
+def chosen(errors: Mapping[int, Sequence[mixed.Errors]], width: int, budget: int) -> dict[int, list[Formats]]:
+    """Formats of all layers' experts, in so many bytes with the router's rows."""
+    fixed = sum(mixed.router_bytes(len(layer) - 1, width) for layer in errors.values())
+    every = [one for layer in errors.values() for one in layer]
+    found = iter(mixed.choose(every, width, budget - fixed)[0])
+    return {i: [next(found) for _ in layer] for i, layer in errors.items()}
+
+
+def sizes(spec: ConversionSpec, neurons: int) -> list[int]:
+    """Neurons of the shared block and of each routed expert."""
+    size = spec.size(neurons)
+    return [spec.shared * size, *[size] * spec.routed]
+
+
+def check_budget(file: ModelFile, spec: ConversionSpec, layers: Sequence[int], budget: int) -> None:
+    """:class:`~golden.spec.SpecError` for a budget that no formats fit, and for layers that cannot be packed."""
+    if spec.size(file.config.ffn) % q4_1.GROUP:
+        size = spec.size(file.config.ffn)
+        raise SpecError(f"neurons of an expert must be a multiple of {q4_1.GROUP} for Q4_1, not {size}")
+    for layer in layers:
+        blocks(file, layer)
+    least = len(layers) * mixed.least_bytes(sizes(spec, file.config.ffn), file.config.width)
+    if budget < least:
+        raise SpecError(f"budget-bytes must be at least {least}, all experts in their smallest formats, not {budget}")
+
+
+def budgeted(
+    file: ModelFile,
+    spec: ConversionSpec,
+    tokens: Sequence[int],
+    layers: Sequence[int],
+    budget: int,
+    output: Path | None,
+    say: Say,
+) -> tuple[Path, store.Record]:
+    """As :func:`converted`, and the best formats of the experts within so many bytes for all layers together.
+
+    The conversion itself is kept in the cache too, where another budget finds it.
+    """
+    check_budget(file, spec, layers, budget)
+    made_from = f"{origin(file.path, tokens, layers)}, at most {budget} bytes"
+    path = output or place(spec, made_from)
+    record = _there(path, spec, made_from)
+    if not record.formats:
+        record = record._replace(conversions=converted(file, spec, tokens, layers, None, say)[1])
+        store.save(path, record)  # now: a place that cannot be written is told before the long part
+        errors = surveyed(file, record.conversions, tokens, say)
+        record = record._replace(formats=chosen(errors, file.config.width, budget))
+        store.save(path, record)
+    return path, record
+
+
+def summary(record: store.Record, config: Config) -> dict[str, object]:
+    """Bytes of the experts and of the router's rows, per weight, over those in float32; and how many experts have each
+    format, of gate and up, and of down."""
+    neurons = sizes(record.spec, config.ffn)
+    size = sum(mixed.image_bytes(formats, neurons, config.width) for formats in record.formats.values())
+    count = 3 * config.ffn * config.width * len(record.formats)
+    every = [one for formats in record.formats.values() for one in formats]
+    return {
+        "bytes": size,
+        "bits per weight": round(8 * size / count, 3),
+        "of float32": round(size / count / 4, 4),
+        **{
+            name: dict(sorted(Counter(form.name for form in column).items()))
+            for name, column in zip(Formats._fields, zip(*every, strict=True), strict=True)
+        },
+    }
+
+
+def _there(path: Path, spec: ConversionSpec, made_from: str) -> store.Record:
+    """What the file has of that conversion; :class:`~golden.spec.SpecError` if it is of another one."""
+    if not path.exists():
+        return store.Record(spec, made_from, {})
+    record = store.load(path)
+    if record[:2] != (spec, made_from):
+        raise SpecError(f"output {path} must be of the same conversion or not there, not of {record.spec.name}")
+    return record
 
 
 class Counting(MoeLlama):

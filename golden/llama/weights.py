@@ -123,12 +123,19 @@ class ModelFile:
         """A tensor as float32, dequantised if need be; ``[out, in]`` or ``[n]``."""
         t = self._tensor(name)
         if t.tensor_type.name == "Q4_1":
-            cols, rows = (int(n) for n in t.shape)
-            return q4_1.dequantise(*q4_1.unpack(self.raw(name), rows, cols))
+            return q4_1.dequantise(*self.blocks(name))
         try:
             return np.asarray(self._dequantise(t.data, t.tensor_type), dtype=np.float32)
         except NotImplementedError:
             raise SpecError(f"tensor {name} must be of a known type, not {t.tensor_type.name}") from None
+
+    def blocks(self, name: str) -> q4_1.Matrix:
+        """A tensor in Q4_1 as stored."""
+        t = self._tensor(name)
+        if t.tensor_type.name != "Q4_1":
+            raise SpecError(f"tensor {name} must be of type Q4_1, not {t.tensor_type.name}")
+        cols, rows = (int(n) for n in t.shape)
+        return q4_1.unpack(self.raw(name), rows, cols)
 
     @cached_property
     def config(self) -> Config:

@@ -8,7 +8,9 @@ from golden.llama.forward import Array, Llama
 from golden.llama.weights import Weights
 from golden.moe import router
 from golden.moe.convert import Conversion, convert
-from golden.moe.ffn import Ffn, Real
+from golden.moe.ffn import SMALLEST, Ffn, Real
+from golden.moe.mixed import Errors, errors
+from golden.moe.pack import Stored, cut
 from golden.moe.spec import ConversionSpec
 
 Conversions = dict[int, Conversion]
@@ -70,3 +72,40 @@ class Converter(MoeLlama):
             self.conversions[layer] = convert(x, self.network(layer), self._spec)
             self._found(layer)
         return super().ffn(layer, x)
+
+
+class Surveyor(MoeLlama):
+    """Finds while it reads what each format of each expert's matrices would cost, in the layers that are converted.
+
+    An expert's tokens are those of one call of :meth:`hidden` that choose it. Errors count by the square of the
+    expert's weight over the squared length of the token's vector after the block: the next norm divides by it.
+    ``stored(layer)`` are the matrices in Q4_1; ``found`` is called after each layer.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        conversions: Conversions,
+        stored: Callable[[int], Stored],
+        found: Callable[[int], None],
+    ) -> None:
+        super().__init__(weights, conversions)
+        self.errors: dict[int, list[Errors]] = {}
+        self._stored, self._found = stored, found
+        self._x: Array = np.zeros((0, 0))
+        self._chosen: Real = self._x
+        self.observe = self._seen
+
+    def select(self, layer: int, x: Array, hidden: Array) -> Real:
+        self._x, self._chosen = x, super().select(layer, x, hidden)
+        return self._chosen
+
+    def _seen(self, name: str, layer: int, value: Array) -> None:
+        if name == "block_output" and layer in self.conversions:
+            weight = 1 / np.maximum(np.square(value, dtype=np.float64).sum(axis=1), SMALLEST)
+            weights = np.concatenate([np.ones((len(value), 1)), self._chosen], axis=1)
+            self.errors[layer] = [
+                errors(part, self._x[mine != 0], (weight * mine * mine)[mine != 0])
+                for part, mine in zip(cut(self._stored(layer), self.conversions[layer]), weights.T, strict=True)
+            ]
+            self._found(layer)

@@ -1,8 +1,9 @@
-"""Conversions in a file: one NumPy ``npz`` of indices, no weights."""
+"""Conversions in a file: one NumPy ``npz`` of indices and names of formats, no weights."""
 
 import contextlib
 import os
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ import numpy as np
 
 from golden.moe.convert import Conversion
 from golden.moe.llama import Conversions
+from golden.moe.mixed import Formats
+from golden.moe.quantizers import named
 from golden.moe.spec import ConversionSpec
 from golden.spec import SpecError
 
@@ -23,6 +26,8 @@ class Record(NamedTuple):
     origin: str
     """what was converted, by what text"""
     conversions: Conversions
+    formats: Mapping[int, Sequence[Formats]] = {}
+    """of each layer's shared block and routed experts; none: all in Q4_1, as are files without formats"""
 
 
 def save(path: Path, record: Record) -> None:
@@ -31,6 +36,8 @@ def save(path: Path, record: Record) -> None:
     arrays: dict[str, Any] = {name: np.array([getattr(record.conversions[i], name) for i in layers]) for name in ARRAYS}
     for name in ("shared", "experts", "representatives"):
         arrays[name] = arrays[name].astype(np.uint32)
+    if record.formats:
+        arrays["formats"] = np.array([[[f.name for f in one] for one in record.formats[i]] for i in layers])
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,10 +56,13 @@ def load(path: Path) -> Record:
     try:
         with np.load(path, allow_pickle=False) as npz:
             raw = {name: npz[name] for name in ("spec", "origin", "layers", *ARRAYS)}
+            names = npz["formats"] if "formats" in npz.files else []
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as e:
         raise SpecError(f"conversion {path} cannot be read: {e}") from None
     spec = ConversionSpec.from_toml(str(raw["spec"]))
-    return Record(spec, str(raw["origin"]), {int(i): _layer(spec, raw, at) for at, i in enumerate(raw["layers"])})
+    layers = raw["layers"].tolist()
+    formats = {i: [Formats(*map(named, one)) for one in mine] for i, mine in zip(layers, names, strict=False)}
+    return Record(spec, str(raw["origin"]), {i: _layer(spec, raw, at) for at, i in enumerate(layers)}, formats)
 
 
 def _layer(spec: ConversionSpec, raw: dict[str, np.ndarray], at: int) -> Conversion:

@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="npz file (default: in the cache, where eval --moe looks)"
     )
+    what = "all experts in so many bytes at most, each matrix in the format that is best for that"
+    parser.add_argument("--budget-bytes", type=natural, metavar="N", help=what)
     parser.add_argument("--json", action="store_true", help="for a program to read")
 
 
@@ -46,12 +48,19 @@ def run(args: argparse.Namespace) -> int:
     if not 1 <= args.tokens <= most:
         raise SpecError(f"tokens must be an integer between 1 and {most}, not {args.tokens}")
     start = time.monotonic()
-    path, found = experts.converted(file, spec, every[: args.tokens], layers, args.output, _say)
-    report = {
+    job = (file, spec, every[: args.tokens], layers)
+    formats: dict[str, object] = {}
+    if args.budget_bytes is None:
+        path, found = experts.converted(*job, args.output, _say)
+    else:
+        path, record = experts.budgeted(*job, args.budget_bytes, args.output, _say)
+        found, formats = record.conversions, experts.summary(record, file.config)
+    report: dict[str, object] = {
         "file": str(path),
         "moe": spec.name,
         "layers": len(found),
         "unmarked": sum(c.unmarked for c in found.values()),
+        **formats,
         "seconds": round(time.monotonic() - start, 1),
     }
     print(json.dumps(report, indent=2) if args.json else "\n".join(f"{name:9} {v}" for name, v in report.items()))
