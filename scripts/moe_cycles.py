@@ -43,8 +43,7 @@ def main(argv: Sequence[str]) -> int:
                 work, cycles = spec.work(job), spec.cycles(job)
                 dense = spec.ffn.dense_cycles(moe_layer.DENSE, tokens)
                 macs = sum(len(mine) * 3 * one.neurons * spec.d for one, mine, _ in work.work())
-                size = moe_layer.weight_bytes(spec, [one.neurons for one, _, _ in work.work()])
-                whole = moe_layer.weight_bytes(spec, [moe_layer.DENSE])
+                size = sum(spec.ffn.weight_bytes(one) for one, _, _ in work.work())
                 lines.append(
                     [
                         f"{name}, threshold" if dynamic else name,
@@ -57,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
                         f"{macs / (rows * cols * cycles):.1%}",
                         f"{size:,}",
                         f"{size / cycles:.1f}",
-                        f"{whole / dense:.1f}",
+                        f"{moe_layer.DENSE_BYTES / dense:.1f}",
                     ]
                 )
     print(aligned(lines))

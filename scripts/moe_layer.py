@@ -1,7 +1,9 @@
 """A real layer as a mixture of experts through ``moe_ffn``: routed, compared bit for bit, timed."""
 
+import itertools
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,12 +14,15 @@ from gen.registry import unit
 from golden import fixture, q4_1
 from golden.mixpe.layer import sqnr
 from golden.moe import fixture as converted
+from golden.moe import mixed
 from golden.moe.convert import convert
 from golden.moe.expert import expert
 from golden.moe.ffn import lengths
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
+from golden.moe.mixed import Formats
 from golden.moe.pack import pack
-from golden.moe.precision import Weights
+from golden.moe.precision import Weights, plain
+from golden.moe.quantizers import Q4_1, named
 from golden.moe.spec import ConversionSpec, preset, shape
 from golden.quantize import float_codes
 from golden.spec import SpecError
@@ -25,6 +30,9 @@ from scripts.layers import Say, Settings
 
 DENSE = len(fixture.load().gate.codes)
 """Neurons of the layer as it was."""
+
+DENSE_BYTES = 3 * Q4_1.size(fixture.load().x.shape[1], DENSE)
+"""Of its weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +43,7 @@ class MoEReport:
     before the shared expert; where it is not, ``formula_cycles`` are the least."""
 
     layer: str
+    formats: str
     configuration: dict[str, Any]
     tokens: int
     tokens_per_expert: list[int]
@@ -58,7 +67,7 @@ class MoEReport:
         c = self.configuration
         return "\n".join(
             [
-                f"{self.layer}: {self.tokens} tokens, {c['weight']} x {c['align']} bits, {c['rows']} x {c['cols']}",
+                f"{self.layer}: {self.tokens} tokens, {self.formats} x {c['align']} bits, {c['rows']} x {c['cols']}",
                 f"tokens per expert    {', '.join(map(str, self.tokens_per_expert))}, the shared one {self.tokens}",
                 f"agreement            {self.agreement:.1%} of the tokens have the experts that float64 chooses",
                 f"outputs compared     {self.outputs:,}",
@@ -79,15 +88,20 @@ class MoEReport:
         return json.dumps(asdict(self), indent=2)
 
 
-def layer(name: str) -> converted.Experts:
+def layer(name: str, formats: Sequence[str] = ()) -> converted.Experts:
     """The fixture's layer: as it is kept, or, for another split, converted by its own tokens, after which cycles and
-    bits can be judged, but not how well it speaks."""
+    bits can be judged, but not how well it speaks. ``formats`` are those of the experts, by turns, the shared one
+    first; none: all in Q4_1."""
+    dense, chosen = converted.dense(), [named(form) for form in formats]
     if name == converted.SPEC.name:
-        return converted.load()
-    spec = ConversionSpec(**preset("code") | shape(name))
-    dense = converted.dense()
-    conversion = convert(fixture.load().x, dense.ffn(), spec)
-    return converted.Experts(conversion, pack(dense, conversion))
+        found = converted.load()
+    else:
+        conversion = convert(fixture.load().x, dense.ffn(), ConversionSpec(**preset("code") | shape(name)))
+        found = converted.Experts(conversion, pack(dense, conversion))
+    if not chosen:
+        return found
+    each = [Formats(form, form) for form, _ in zip(itertools.cycle(chosen), found.packed.descriptors, strict=False)]
+    return converted.Experts(found.conversion, pack(dense, found.conversion, each))
 
 
 def sizes(experts: converted.Experts) -> dict[str, int]:
@@ -96,12 +110,15 @@ def sizes(experts: converted.Experts) -> dict[str, int]:
     return {"experts": routed, "neurons": max(at.neurons for at in experts.packed.descriptors)}
 
 
-def measure(settings: Settings, name: str, tokens: int, say: Say, dynamic: bool = False) -> MoEReport:
+def measure(
+    settings: Settings, name: str, tokens: int, say: Say, dynamic: bool = False, formats: Sequence[str] = ()
+) -> MoEReport:
     """Golden model, RTL and float64 of the fixture's layer, timed."""
     from tb.cosim import compile
 
-    experts = layer(name)
-    spec = unit("moe_ffn").configure(layers=[sizes(experts) | {"tokens": max(tokens, 1)}, *settings])
+    experts = layer(name, formats)
+    own = {"weight": "mixed"} if formats else {}
+    spec = unit("moe_ffn").configure(layers=[sizes(experts) | own | {"tokens": max(tokens, 1)}, *settings])
     assert isinstance(spec, MoEFFNSpec)
     _suits(spec, experts, tokens)
     job = real_batch(spec, experts, tokens, dynamic)
@@ -117,6 +134,7 @@ def measure(settings: Settings, name: str, tokens: int, say: Say, dynamic: bool 
     steps = sum(p.tiles * p.passes * p.steps for p in spec.ffn.phases(work))
     return MoEReport(
         layer=f"SmolLM2-135M-Instruct layer {fixture.LAYER} as {name}",
+        formats=", ".join(formats) or spec.weight,
         configuration=spec.values(),
         tokens=tokens,
         tokens_per_expert=spec.queues(job).counts.tolist(),
@@ -130,9 +148,9 @@ def measure(settings: Settings, name: str, tokens: int, say: Say, dynamic: bool 
         busy=steps / rtl.cycles,
         useful=macs / (spec.rows * spec.cols * rtl.cycles),
         fetches=sum(p.tiles for p in spec.ffn.phases(work)),
-        weight_bytes=weight_bytes(spec, [one.neurons for one, _, _ in work.work()]),
+        weight_bytes=sum(spec.ffn.weight_bytes(one) for one, _, _ in work.work()),
         dense_cycles=spec.ffn.dense_cycles(DENSE, tokens),
-        dense_weight_bytes=weight_bytes(spec, [DENSE]),
+        dense_weight_bytes=DENSE_BYTES,
         build_seconds=built - start,
         simulation_seconds=rtl.seconds,
     )
@@ -140,7 +158,10 @@ def measure(settings: Settings, name: str, tokens: int, say: Say, dynamic: bool 
 
 def _suits(spec: MoEFFNSpec, experts: converted.Experts, tokens: int) -> None:
     """``SpecError`` where a configuration cannot hold the layer as it is stored, or so many tokens."""
-    exact = {"d": fixture.load().x.shape[1], "experts": sizes(experts)["experts"], "weight": "uint4_min"}
+    exact = {"d": fixture.load().x.shape[1], "experts": sizes(experts)["experts"]}
+    stored = all(form == Q4_1.name for at in experts.packed.descriptors for form in at.formats)
+    if not (stored and spec.ffn.mixed):
+        exact |= {"weight": "uint4_min" if stored else "mixed"}
     for field, needed in (exact | {"group": q4_1.GROUP, "bias": False, "scaled": False}).items():
         if getattr(spec, field) != needed:
             raise SpecError(f"{field} must be {needed} for this layer, not {getattr(spec, field)}")
@@ -155,15 +176,20 @@ def real_batch(spec: MoEFFNSpec, experts: converted.Experts, tokens: int, dynami
     packed, f = experts.packed, fixture.load()
     if not 1 <= tokens <= len(f.x):
         raise SpecError(f"tokens must be an integer between 1 and {len(f.x)}, not {tokens}")
-    stored = [packed.expert(i) for i in range(len(packed.descriptors))]
-    rows = [q4_1.Matrix(m.codes[:1], m.d[:1], m.m[:1]) for one in stored[1:] for m in (one.gate, one.up)]
-    codes, d, m = (np.concatenate(parts).T for parts in zip(*rows, strict=True))
-    norm = np.array([1 / lengths(q4_1.dequantise(*row))[0] for row in rows]).astype(np.float32)
+    numbers = range(len(packed.descriptors))
+    if spec.ffn.mixed:
+        stored = tuple(mixed.expert(packed.weights(i)) for i in numbers)
+    else:
+        stored = tuple(expert(*packed.expert(i)) for i in numbers)
+    rows = packed.router_rows()
+    fields: list[list[NDArray[Any]]] = [[getattr(m, name) for m in rows] for name in q4_1.Matrix._fields]
+    codes, d, m = (np.stack(both, axis=1).reshape(2 * spec.experts, -1).T for both in fields)
+    norm = (1 / np.stack([lengths(q4_1.dequantise(*matrix)) for matrix in rows], axis=1)).astype(np.float32).ravel()
     active = experts.conversion.spec.active
     least, most = (0, spec.slots or spec.experts) if dynamic else (active, active)
     return LayerBatch(
         float_codes(f.x[:tokens], "fp16"),
-        tuple(expert(*one) for one in stored),
+        stored,
         Rows(Weights(codes, d, m), norm if spec.norms else None),
         least,
         most,
@@ -189,20 +215,14 @@ def _real(spec: MoEFFNSpec, job: LayerBatch, x: NDArray[np.float64]) -> NDArray[
     """float64 of the packed weights, the same experts."""
     y = np.zeros((len(x), spec.d))
     for one, mine, weights in spec.work(job).work():
-        both = x[mine] @ _dequantised(one.up, spec.group)
+        both = x[mine] @ _dequantised(one.up, spec.group, one.codebook)
         h = both[:, ::2] / (1 + np.exp(-both[:, ::2])) * both[:, 1::2]
-        y[mine] += weights[:, None].astype(np.float64) * (h @ _dequantised(one.down, spec.group))
+        y[mine] += weights[:, None].astype(np.float64) * (h @ _dequantised(one.down, spec.group, one.codebook))
     return y
 
 
-def _dequantised(w: Weights, group: int) -> NDArray[np.float64]:
+def _dequantised(weights: Weights, group: int, codebook: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    w = plain(weights, codebook, group)
     assert w.extra is not None
     scale, least = (np.repeat(part.astype(np.float64), group, axis=0) for part in (w.scale, w.extra))
     return w.codes * scale + least
-
-
-def weight_bytes(spec: MoEFFNSpec, neurons: list[int]) -> int:
-    """Of experts of so many neurons: codes and parameters of all three matrices."""
-    engine = spec.ffn.engine
-    bits = engine.weight_format.bits + engine.port("par").lane_width / spec.group
-    return round(sum(neurons) * 3 * spec.d * bits / 8)

@@ -23,6 +23,7 @@ from tb.cosim import compile
 from tb.expert_ffn import random_batch, random_experts
 from tb.faults import one_in, turns_red
 from tb.runner import both_see_the_same, run_bulk
+from tb.transactions import case_of
 from tb.units import BENCHES
 
 TINY = ExpertFFNSpec(d=32, neurons=32, experts=3, tokens=5, slots=2, rows=2, cols=4, group=16)
@@ -73,6 +74,22 @@ def test_latency_is_what_is_left_of_the_cycles(spec: ExpertFFNSpec) -> None:
     job = replace(random_batch(spec, rng, 1), experts=(largest,), queues=(), load=False)
     words, results = spec.d // (spec.lanes or 1), spec.d // spec.words
     assert spec.latency == spec.cycles(job) - 1 - results - words
+
+
+@pytest.mark.parametrize("spec", [TINY, MIXED], ids=_id)
+def test_counters_say_what_a_slow_memory_costs(spec: ExpertFFNSpec) -> None:
+    """``cycles`` is what was seen; all that is more than without stalls are cycles in which codes were waited for, or
+    less than a tile for each phase, while the next one's come in ahead."""
+    job = random_batch(spec, np.random.default_rng(12), spec.tokens)
+    free, slow = (case_of(spec, f"wgt-{level}", [job], seed=1, stall={"wgt": level}) for level in (0, 250))
+    seen = run_bulk(spec, [free, slow], 1).played
+    counted = [spec.port("stats").unpack(p.outputs["stats"]) for p in seen]
+    cycles, stalls = ([int(c[name][0, 0]) for c in counted] for name in ("cycles", "stalls"))
+    assert stalls[0] == 0
+    # the beat of cfg and the counters in their skid buffers, and both ends count
+    assert [p.cycles for p in seen] == [c + 4 for c in cycles]
+    late = cycles[1] - cycles[0]
+    assert 0.9 * late < stalls[1] <= late + 2 * len(spec.phases(job))
 
 
 def test_more_tokens_than_fit_are_refused() -> None:
@@ -228,6 +245,7 @@ FAULTS: dict[str, tuple[ExpertFFNSpec, Any, str, str, str]] = {
     ),
     "shared parameters fetched for each group": (MIXED, Fetcher, "_place", "groups + more", "groups + 0"),
     "tiles forgotten where many wait": (SHORT, ExpertFFN, "_weights", "fetch.ready & room", "fetch.ready"),
+    "cycles of all batches": (TINY, ExpertFFN, "_batch", "Mux(begin, 0, counter + event)", "counter + event"),
     "a batch too long": (TINY, ExpertFFN, "_load", "self.sts_error.eq(1)", "self.sts_error.eq(0)"),
 }
 

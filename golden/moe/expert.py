@@ -30,6 +30,8 @@ SPARE = 2
 GATHER = 4
 """Cycles, beside one per row, from the beginning of a phase to its first step: the last row's word, their change."""
 
+COUNTERS = "per batch: steps of the array, tiles fetched, cycles, those in which activations waited for codes"
+
 FORMATS = ("uint4_min", "uint4_zero", "int4", "int8", "mixed")
 
 SEND = 3
@@ -106,7 +108,8 @@ class ExpertFFNSpec(UnitSpec):
                 whose, where its codes and parameters are and how many beats; ``wgt`` answers with so many of ``cols``
                 codes (with ``mixed`` of a byte per column), ``par`` with so many of parameters. ``o``: ``words``
                 results per beat, token after token, tlast on the batch's last. ``stats``: one beat per batch: steps of
-                the array, tiles fetched.
+                the array, tiles fetched, cycles from ``cfg`` to the last result, and how many of them activations
+                waited for codes (0 where memory is fast enough).
     Memory      an expert's up matrix is ``2m / cols`` tiles of d steps, one after the other, its down matrix
                 ``d / cols`` tiles of m steps; a step is a beat of ``wgt`` (with ``mixed`` b/8 of one, a column's codes
                 one behind the other from its lowest bit), a group a beat of ``par`` (or 2**share groups, of a tile's
@@ -259,7 +262,7 @@ class ExpertFFNSpec(UnitSpec):
         queue = (uint("expert", self.experts - 1 or 1), uint("first", self.entries), uint("count", self.tokens), valid)
         weight = (Field("weight", 32, "fp32"),) if self.scaled else ()
         token = uint("token", self.tokens - 1 or 1)
-        counters = tuple(Field(name, 32, "uint32") for name in ("steps", "fetches"))
+        counters = tuple(Field(name, 32, "uint32") for name in ("steps", "fetches", "cycles", "stalls"))
         x, y = Field("x", 16, "fp16"), Field("y", 32, "fp32")
         return (
             StreamPort("i", "in", self._lanes, (x,), "batch", "activations, token after token"),
@@ -278,7 +281,7 @@ class ExpertFFNSpec(UnitSpec):
             StreamPort("wgt", "in", self.cols, codes, "", step),
             StreamPort("par", "in", self.cols, par.fields, "", "a group's parameters"),
             StreamPort("o", "out", self.words, (y,), "batch", "results, token after token"),
-            StreamPort("stats", "out", 1, counters, "", "steps of the array and tiles fetched, one per batch"),
+            StreamPort("stats", "out", 1, counters, "", COUNTERS, timed=("cycles", "stalls")),
         )
 
     @property
@@ -293,13 +296,14 @@ class ExpertFFNSpec(UnitSpec):
         return self._sent(1, words, 0, self._sizes(self.neurons, 1)) - words
 
     def cycles(self, *jobs: ExpertBatch) -> int:
-        begin = latency.SKID
-        for job in jobs:
-            words = len(job.x) * self.d // self._lanes
-            first = self._sent(begin, words, len(job.experts) if job.load else 0, self.phases(job))
-            beats = len(job.x) * self.d // self.words
-            begin = first + beats  # the counters follow the last result; the next batch begins
-        return begin + 1
+        # the counters follow the last result; the next batch begins
+        return latency.SKID + sum(self._span(job) for job in jobs) + 1
+
+    def _span(self, job: ExpertBatch) -> int:
+        """From its beginning to its counters."""
+        words = len(job.x) * self.d // self._lanes
+        table = len(job.experts) if job.load else 0
+        return self._sent(0, words, table, self.phases(job)) + len(job.x) * self.d // self.words
 
     def dense_cycles(self, neurons: int, tokens: int) -> int:
         """Of a network of so many neurons and no routed experts, whatever ``neurons`` and ``tokens`` of this
@@ -380,6 +384,14 @@ class ExpertFFNSpec(UnitSpec):
         precision = weights.precision
         return (precision.beats(phase.steps), precision.parameters(groups)) if precision else (phase.steps, groups)
 
+    def weight_bytes(self, mine: Expert) -> int:
+        """Of an expert, as ``wgt`` and ``par`` bring it."""
+        size = 0
+        for weights, phase in zip(mine.matrices, self._sizes(mine.neurons, 1), strict=True):
+            beats, pars = self._beats(weights, phase)
+            size += phase.tiles * (beats * self.port("wgt").bytes + pars * self.port("par").bytes)
+        return size
+
     def _table(self, job: ExpertBatch) -> Beats:
         table: dict[str, list[list[int]]] = {f.name: [] for f in self.port("desc").fields}
         for mine, places in zip(job.experts, self.addresses(job), strict=True):
@@ -453,7 +465,7 @@ class ExpertFFNSpec(UnitSpec):
         y = result.view(np.uint32).astype(np.int64).reshape(-1, self.words)
         phases = self.phases(job)
         busy = sum(p.tiles * p.passes * p.steps for p in phases)
-        counters = {"steps": [[busy]], "fetches": [[len(fetched)]]}
+        counters = {"steps": [[busy]], "fetches": [[len(fetched)]], "cycles": [[self._span(job) - 2]], "stalls": [[0]]}
         return {
             "fetch": self.port("fetch").pack(
                 **{f.name: values for f, values in zip(self.port("fetch").fields, wanted, strict=True)}

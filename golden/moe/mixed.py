@@ -2,7 +2,7 @@
 best within a number of bytes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from golden import q4_1
 from golden.moe import knapsack
 from golden.moe.ffn import Ffn, Real
 from golden.moe.knapsack import Candidate
+from golden.moe.precision import ENTRIES, Expert, Precision
+from golden.moe.precision import Weights as Operands
 from golden.moe.quantizers import Q4_1, Format, Int8, Quantised, codebook, from_q4_1, named, quantise
 from golden.spec import SpecError
 
@@ -60,6 +62,25 @@ class Weights(NamedTuple):
     def ffn(self) -> Ffn:
         """The numbers that they stand for, float32."""
         return Ffn(*(matrix.values().T.astype(np.float32) for matrix in self))
+
+
+def expert(weights: Weights) -> Expert:
+    """As ``expert_ffn`` takes it with ``weight=mixed``."""
+    gate, up, down = map(_operands, weights)
+    assert gate.extra is not None and up.extra is not None
+
+    def interleaved(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        return np.stack((a, b), axis=2).reshape(len(a), -1)
+
+    codes, scale = interleaved(gate.codes, up.codes), interleaved(gate.scale, up.scale)
+    both = Operands(codes, scale, interleaved(gate.extra, up.extra), gate.precision)
+    books = [matrix.codebook for matrix in weights if matrix.codebook is not None]
+    return Expert(both, down, np.pad(books[0].astype(np.int64), (0, ENTRIES - len(books[0]))) if books else None)
+
+
+def _operands(matrix: Quantised) -> Operands:
+    least = np.zeros_like(matrix.scale) if matrix.minimum is None else matrix.minimum
+    return Operands(matrix.codes.astype(np.int64), matrix.scale, least, Precision(*matrix.format))
 
 
 CANDIDATES = tuple(

@@ -91,13 +91,25 @@ class Packed:
     def router(self) -> Ffn:
         """The representatives' network, one neuron per routed expert; its down matrix is no part of the router, and 0
         where the router has rows of its own."""
-        routed = len(self.descriptors) - 1
         if self.rows is not None:
-            both = q4_1.dequantise(*self._matrix(self.rows, 2 * routed, self.width))
-            return Ffn(both[:routed], both[routed:], np.zeros((self.width, routed), np.float32))
+            gate, up = (q4_1.dequantise(*matrix) for matrix in self.router_rows())
+            return Ffn(gate, up, np.zeros(gate.T.shape, np.float32))
         parts = [self.expert(i).ffn() for i in range(1, len(self.descriptors))]
         gate, up = (np.stack([getattr(part, name)[0] for part in parts]) for name in ("gate", "up"))
         return Ffn(gate, up, np.stack([part.down[:, 0] for part in parts], axis=1))
+
+    def router_rows(self) -> tuple[q4_1.Matrix, q4_1.Matrix]:
+        """Gate and up of every representative, as stored."""
+        routed = len(self.descriptors) - 1
+        if self.rows is not None:
+            both = self._matrix(self.rows, 2 * routed, self.width)
+            return _rows(both, slice(routed)), _rows(both, slice(routed, None))
+        parts = [self.expert(i) for i in range(1, routed + 1)]
+        gate, up = (
+            q4_1.Matrix(*(np.concatenate([field[:1] for field in each]) for each in zip(*matrices, strict=True)))
+            for matrices in zip(*(part[:2] for part in parts), strict=True)
+        )
+        return gate, up
 
     def _matrix(self, offset: int, rows: int, cols: int) -> q4_1.Matrix:
         end = offset + rows * cols // q4_1.GROUP * q4_1.BYTES

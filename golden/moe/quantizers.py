@@ -18,6 +18,7 @@ from golden import q4_1
 from golden.kmeans.learn import kmeans
 from golden.mixpe.formats import E2M1
 from golden.moe.codes import from_bytes, to_bytes
+from golden.moe.precision import BITS, SHARES
 from golden.spec import SpecError
 
 Real = NDArray[np.floating[Any]]
@@ -25,14 +26,10 @@ Codes = NDArray[np.int16]
 F16 = NDArray[np.float16]
 Int8 = NDArray[np.int8]
 
-BITS = (2, 3, 4, 8)
-KINDS = ("unsigned", "signed", "lookup")
-"""What a code is: a number, or an index into a codebook."""
-
 GROUP = 32
 """Inputs of the smallest group."""
 
-WHOLE = 7
+WHOLE = SHARES - 1
 """The share that is a whole column."""
 
 LARGEST = 32752

@@ -87,7 +87,12 @@ class ExpertFFN(wiring.Component):
             queues.end.eq(sent),
         ]
         fetch = inner["fetch"]
-        counted = {"steps": engine.act.valid & engine.act.ready, "fetches": fetch.valid & fetch.ready}
+        counted = {
+            "steps": engine.act.valid & engine.act.ready,
+            "fetches": fetch.valid & fetch.ready,
+            "cycles": ~sequencer.report,
+            "stalls": engine.act.valid & ~engine.wgt.valid,
+        }
         for name, event in counted.items():
             counter = Signal(32, name=name)
             m.d.comb += stats.payload.data[0][name].eq(counter)

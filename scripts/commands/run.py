@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dynamic", action="store_true", help="of --moe: as many experts per token as reach the layer's threshold"
     )
+    parser.add_argument(
+        "--formats",
+        metavar="NAME,...",
+        help="of --moe: the experts' formats by turns, the shared one first, such as q4_1,lookup4x64,signed8",
+    )
     configuration.add_layers(parser)
 
 
@@ -65,8 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.moe is not None:
         return _mixture(args)
-    if args.dynamic:
-        raise SpecError("dynamic must be left out without --moe")
+    for option in ("dynamic", "formats"):
+        if getattr(args, option):
+            raise SpecError(f"{option} must be left out without --moe")
     name, measure = ENGINES[args.engine]
     settings = configuration.settings(args, unit(name))
     load = functools.partial(layers.load, args.model, args.layer, args.matrix)
@@ -88,8 +94,9 @@ def _mixture(args: argparse.Namespace) -> int:
         if getattr(args, option) != value:
             raise SpecError(f"{option} must be left out with --moe, not {getattr(args, option)}")
     settings = configuration.settings(args, unit("moe_ffn"))
+    formats = args.formats.split(",") if args.formats else ()
     try:
-        report = moe_layer.measure(settings, args.moe, args.tokens, _say, args.dynamic)
+        report = moe_layer.measure(settings, args.moe, args.tokens, _say, args.dynamic, formats)
     except (CheckFailed, BuildError) as e:
         print(e, file=sys.stderr)
         return 1
