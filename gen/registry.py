@@ -23,6 +23,7 @@ from golden.moe.dispatch import DispatchSpec
 from golden.moe.expert import ExpertFFNSpec
 from golden.moe.gate import GateSpec
 from golden.moe.layer import MoEFFNSpec
+from golden.moe.resident import MoEResidentSpec
 from golden.moe.scoring import RouterSpec
 from golden.orizuru.engine import OrizuruSpec
 from golden.spec import SpecError, UnitSpec
@@ -33,6 +34,7 @@ from hdl.layers.expert_ffn import ExpertFFN
 from hdl.layers.gate import Gate
 from hdl.layers.kmeans_linear import KMeansLinear
 from hdl.layers.moe_ffn import MoEFFN
+from hdl.layers.moe_resident import MoEResident
 from hdl.layers.router import Router
 from hdl.mixpe.baseline import BaselineStream
 from hdl.mixpe.engine import Engine
@@ -198,6 +200,28 @@ UNITS = {
                 "smollm2": {},
                 "square": {"rows": 16, "cols": 16},
                 "decode": {"rows": 1, "cols": 64, "tokens": 1},
+            },
+            "simulated",
+        ),
+        Unit(
+            "moe_resident",
+            "layers of a mixture of experts that do not all fit on chip: moe_ffn behind expert_cache, with prefetch",
+            "SiDA-MoE (arXiv 2310.18859), prefetch; CMoE (arXiv 2502.04416), inference",
+            MoEResidentSpec,
+            MoEResident,
+            {
+                "tiny": {
+                    "d": 32,
+                    "neurons": 32,
+                    "experts": 3,
+                    "tokens": 3,
+                    "rows": 2,
+                    "cols": 4,
+                    "group": 16,
+                    "layers": 2,
+                    "places": 2,
+                },
+                "smollm2": {"neurons": 192, "experts": 14, "tokens": 4},
             },
             "simulated",
         ),

@@ -255,6 +255,7 @@ class ExpertFFNSpec(UnitSpec):
             uint("beats", self.engine.k_max),
             address("par"),
             uint("pars", self.engine.k_max // self.group),
+            Field("final", 1, "uint1"),
         )
         codes = (Field("codes", 8, "uint8"),) if self.mixed else wgt.fields
         step = "codes of a column" if self.mixed else "a step's weights; up: lane 2j gate, 2j + 1 up"
@@ -277,7 +278,14 @@ class ExpertFFNSpec(UnitSpec):
             ),
             StreamPort("job", "in", 1, queue, "batch", "queues; valid 0: none"),
             StreamPort("entry", "in", 1, (token, *weight), "", "entries of the queues"),
-            StreamPort("fetch", "out", 1, tile, "", "where a tile's beats of wgt and of par are; expert 0 is shared"),
+            StreamPort(
+                "fetch",
+                "out",
+                1,
+                tile,
+                "",
+                "where a tile's beats of wgt and of par are; expert 0: shared; final: its last tile",
+            ),
             StreamPort("wgt", "in", self.cols, codes, "", step),
             StreamPort("par", "in", self.cols, par.fields, "", "a group's parameters"),
             StreamPort("o", "out", self.words, (y,), "batch", "results, token after token"),
@@ -485,7 +493,8 @@ class ExpertFFNSpec(UnitSpec):
         for name, weights, phase in zip(MATRICES, mine.matrices, self._sizes(mine.neurons, 1), strict=True):
             beats, pars = self._beats(weights, phase)
             for tile in range(phase.tiles):
-                yield number, places[name] + tile * beats, beats, places[f"{name}_par"] + tile * pars, pars
+                last = name == MATRICES[-1] and tile == phase.tiles - 1
+                yield number, places[name] + tile * beats, beats, places[f"{name}_par"] + tile * pars, pars, last
 
     def result(self, job: ExpertBatch, outputs: Mapping[str, Beats]) -> F32:
         y = self.port("o").unpack(outputs["o"])["y"]

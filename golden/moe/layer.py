@@ -292,13 +292,16 @@ class MoEFFNSpec(UnitSpec):
         alone = self.ffn.cycles(*(self.work(job) for job in jobs))
         return alone + NEXT * (len(jobs) - 1)
 
-    def hidden(self, job: LayerBatch) -> bool:
-        """Whether all queues are certain to be there when the shared expert is through."""
+    def hidden(self, job: LayerBatch, more: int = 0) -> bool:
+        """Whether all queues are certain to be there ``more`` cycles before the shared expert is through."""
         tokens = len(job.x)
         routed = self.router.cycles(self._tokens(job)) + self.gate.cycles(self._scored(job))
         routed += self.dispatch.cycles(self._chosen(job)) + len(self.router.inputs(self._tokens(_one(job)))["wgt"])
         shared = ExpertBatch(job.x, job.experts, ())
-        return routed + latency.BLOCK_QUEUE + tokens < self.ffn.cycles(shared) - tokens * self.d // self.ffn.words - 8
+        return (
+            routed + latency.BLOCK_QUEUE + tokens + more
+            < self.ffn.cycles(shared) - tokens * self.d // self.ffn.words - 8
+        )
 
     def figures(self) -> dict[str, int | float]:
         return self.ffn.figures()

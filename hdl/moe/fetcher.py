@@ -67,6 +67,7 @@ class Fetcher(wiring.Component):
             self.steps.eq(Mux(down, self.expert.neurons, spec.d)),
             self.o.valid.eq(want),
             self.o.payload.expert.eq(self.number),
+            self.o.payload.final.eq(ends & down),
             self.next.eq(taken & ends & down),
         ]
         self._place(m, down, taken, ends)

@@ -1,0 +1,107 @@
+"""Unit ``moe_resident``: the exported Verilog against its golden model."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from golden.moe.resident import MoEResidentSpec
+from golden.spec import SpecError
+from hdl.layers.moe_resident import MoEResident
+from hdl.moe.needs import Needs
+from tb.cosim import compile
+from tb.faults import one_in, turns_red
+from tb.moe_resident import bench, random_run
+from tb.runner import both_see_the_same, run_bulk
+from tb.transactions import case_of
+
+SMALL = {"d": 32, "neurons": 32, "tokens": 3, "rows": 2, "cols": 4, "group": 16}
+TINY = MoEResidentSpec(**SMALL, experts=3, layers=2, places=2)
+WIDE = MoEResidentSpec(**SMALL, experts=5, slots=4, layers=3, places=7, policy="fifo", weight="mixed", scaled=True)
+"""More places than a layer has experts, every expert in a format of its own."""
+ONE = MoEResidentSpec(**SMALL, experts=4, slots=2, layers=1, places=1, policy="residency", outstanding=1)
+SPECS = [TINY, WIDE, ONE]
+
+
+def _id(spec: MoEResidentSpec) -> str:
+    return f"{spec.experts}x{spec.layers}-in-{spec.places}-{spec.policy}"
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_id)
+def test_bulk(spec: MoEResidentSpec) -> None:
+    run_bulk(spec, bench(spec, 1), 1)
+
+
+def test_cocotb_sees_what_bulk_sees() -> None:
+    cases = [c for c in bench(TINY, 2) if c.name in ("steps-2", "mixed-both")]
+    both_see_the_same(TINY, cases, 2)
+
+
+def test_hints_change_no_bit() -> None:
+    """Right ones, wrong ones, none: the same results, also where memory is slow."""
+    run = random_run(TINY, np.random.default_rng(4), 6)
+    results = []
+    for hints in (None, (), (0, 1, 2), (5, 3)):
+        steps = run.steps if hints is None else tuple(replace(s, hints=hints) for s in run.steps)
+        mine = replace(run, steps=steps)
+        case = case_of(TINY, "hints", [mine], seed=1, stall={"fill": 250})
+        played = compile(TINY).play(case)
+        results.append(np.concatenate(TINY.result(mine, played.outputs)))
+    assert all(np.array_equal(results[0].view(np.uint32), other.view(np.uint32)) for other in results[1:])
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["an error", "no answer"])
+def test_a_load_that_fails_stops_with_its_name(answered: bool) -> None:
+    """The first expert is not there, nor at a second try: its key is told, and no result comes of its batch."""
+    spec = TINY if answered else MoEResidentSpec(**TINY.values() | {"timeout": 500})
+    most = spec.slots or spec.experts
+    run = random_run(spec, np.random.default_rng(5), 2)
+    run = replace(run, steps=tuple(replace(s, batch=replace(s.batch, k_min=most, k_max=most)) for s in run.steps))
+    case = case_of(spec, "stopped", [run], seed=1)
+    numbers = np.arange(16 * answered)[:, None]
+    fill = spec.port("fill").pack(number=numbers, ok=np.zeros_like(numbers))
+    played = compile(spec).play(replace(case, inputs={**case.inputs, "fill": fill}, judged=False))
+    wanted, bits = spec.port("dma").unpack(case.outputs["dma"])["key"][0, 0], len(spec.moe.status[0].causes)
+    cause = 1 << (3 if answered else 4)
+    assert played.status["sts_key"] == wanted
+    assert played.status["sts_error"] >> (len(spec.status[0].causes) - 1) == 1
+    assert played.status["sts_error"] >> bits & 0xFF == cause
+    assert len(played.outputs["o"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"places": 0}, "places must be an integer between 1 and 64, not 0"),
+        ({"policy": "random"}, "policy must be one of fifo, lru, residency, not 'random'"),
+        ({"timeout": 2}, "timeout must be 0 or at least 4, not 2"),
+        ({"rows": 3}, "rows must be a power of two, not 3"),
+    ],
+)
+def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SpecError) as e:
+        MoEResidentSpec(**values)
+    assert str(e.value) == sentence
+
+
+# name: configuration, class, method, what stands there, what stands there instead
+FAULTS: dict[str, tuple[MoEResidentSpec, Any, str, str, str]] = {
+    "tiles are not held": (TINY, MoEResident, "_fetch", "~routed | (there", "~routed | ((there | 1)"),
+    "a grant serves one tile": (TINY, MoEResident, "_fetch", "taken & routed & wanted.final", "taken & routed"),
+    "a grant serves for ever": (TINY, MoEResident, "_fetch", "m.d.sync += there.eq(0)", "m.d.sync += there.eq(1)"),
+    "lists without keys are granted": (TINY, MoEResident, "_fetch", "there.eq(grant.valid)", "there.eq(1)"),
+    "hints only": (TINY, MoEResident, "_request", "need.eq(~hints)", "need.eq(0)"),
+    "needs and hints by beats": (TINY, MoEResident, "_request", "cache.i.ready & to.last", "cache.i.ready"),
+    "keys of the first layer": (TINY, MoEResident, "_layer", "given.layer * spec.experts", "0"),
+    "a place is free with its last tile asked for": (ONE, MoEResident, "_done", "Cat(gone).all()", "1"),
+    "all experts are needed": (TINY, Needs, "elaborate", "count.any()", "count.any() | 1"),
+    "an expert too few": (TINY, Needs, "elaborate", "~needed | self.o.ready", "~needed | 1"),
+    "keys go on behind the last": (TINY, Needs, "elaborate", "Mux(self.i.payload.last, 0, key + 1)", "key + 1"),
+    "needs of the batch before": (TINY, Needs, "elaborate", "[ended.eq(0), some.eq(0)]", "[ended.eq(0)]"),
+}
+
+
+@pytest.mark.parametrize("name", one_in(6, FAULTS))
+def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns_red(monkeypatch, *FAULTS[name])
