@@ -4,6 +4,11 @@ the same layer into experts from ``golden/data/calibration_text.txt``.
     python -m scripts.make_fixture [layer] [--model full] [-o golden/data/smollm2_l15.npz]
     python -m scripts.make_fixture experts [--model full] [-o golden/data/smollm2_l15_experts.npz]
 
+The layers after it, and the partition of all three into more and smaller experts:
+
+    python -m scripts.make_fixture layers [--model full] [-o golden/data/smollm2_l16_l17.npz]
+    python -m scripts.make_fixture layers-experts [--model full] [-o golden/data/smollm2_l15_l17_experts.npz]
+
 Makes ``golden/data/fracast_ffn.npz`` too, from ``fracast/weights/model.int8.safetensors`` of the wheel fracast 0.1.0:
 
     python -m scripts.make_fixture networks --model model.int8.safetensors [-o golden/data/fracast_ffn.npz]
@@ -32,6 +37,7 @@ from golden.llama.weights import ModelFile
 from golden.moe import fixture as moe_fixture
 from golden.moe import store
 from golden.moe.convert import convert
+from golden.moe.spec import ConversionSpec
 from golden.spec import SpecError
 from scripts import experts
 
@@ -43,16 +49,31 @@ def make(model: Path, text: str) -> bytes:
     file = ModelFile(model)
     tokens = Tokenizer.of(file).encode(text)
     weights = {name: file.raw(f"blk.{fixture.LAYER}.ffn_{name}.weight") for name in ("gate", "up", "down")}
-    return _npz(weights | {"x": _inputs(file, tokens), "tokens": np.array(tokens, dtype=np.int32)})
+    (x,) = _inputs(file, tokens, [fixture.LAYER])
+    return _npz(weights | {"x": x, "tokens": np.array(tokens, dtype=np.int32)})
 
 
-def make_experts(model: Path) -> store.Record:
-    """The layer's conversion to :data:`golden.moe.fixture.SPEC`, all other layers dense."""
+KEPT = 64
+"""Tokens whose inputs of further layers are kept."""
+
+
+def make_layers(model: Path, text: str) -> bytes:
+    """The npz file of the layers after the fixture's."""
+    file, numbers = ModelFile(model), moe_fixture.LAYERS[1:]
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, x in zip(numbers, _inputs(file, Tokenizer.of(file).encode(text), numbers), strict=True):
+        arrays |= {f"{name}_{number}": file.raw(f"blk.{number}.ffn_{name}.weight") for name in ("gate", "up", "down")}
+        arrays[f"x_{number}"] = x[:KEPT]
+    return _npz(arrays)
+
+
+def make_experts(model: Path, spec: ConversionSpec, layers: Sequence[int]) -> store.Record:
+    """The layers' conversions, each with all other layers dense."""
     file = ModelFile(model)
     tokens = Tokenizer.of(file).encode(experts.text())[: experts.TOKENS]
-    network = moe_fixture.dense().ffn()
-    found = convert(_inputs(file, tokens), network, moe_fixture.SPEC)
-    return store.Record(moe_fixture.SPEC, experts.origin(model, tokens, [fixture.LAYER]), {fixture.LAYER: found})
+    inputs = zip(layers, _inputs(file, tokens, layers), strict=True)
+    found = {layer: convert(x, experts.blocks(file, layer).ffn(), spec) for layer, x in inputs}
+    return store.Record(spec, experts.origin(model, tokens, layers), found)
 
 
 BLOCKS = {"core": "core.block.ffn", "decoder": "head.decoder_ffns.0", "future": "head.future_conv.block.ffn"}
@@ -85,22 +106,25 @@ def _safetensors(path: Path) -> dict[str, NDArray[Any]]:
     return {name: tensor(about) for name, about in header.items() if "ffn" in name}
 
 
-def _inputs(file: ModelFile, tokens: Sequence[int]) -> NDArray[np.float16]:
-    """What reaches the layer's network."""
+def _inputs(file: ModelFile, tokens: Sequence[int], layers: Sequence[int]) -> list[NDArray[np.float16]]:
+    """What reaches the layers' networks."""
     seen: dict[int, NDArray[Any]] = {}
 
     def observe(name: str, layer: int, value: NDArray[Any]) -> None:
         if name == "ffn_input":
             seen[layer] = value
 
-    weights = experts.up_to(file.weights(), fixture.LAYER)
+    weights = experts.up_to(file.weights(), max(layers))
     Llama(weights, dtype=np.float64, observe=observe).hidden(tokens)
-    return seen[fixture.LAYER].astype(np.float16)
+    return [seen[layer].astype(np.float16) for layer in layers]
+
+
+KINDS = ("layer", "experts", "layers", "layers-experts", "networks")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="make the fixture of real weights and activations")
-    parser.add_argument("what", nargs="?", choices=("layer", "experts", "networks"), default="layer")
+    parser.add_argument("what", nargs="?", choices=KINDS, default=KINDS[0])
     parser.add_argument("--model", default="full", help="full, or the path of a GGUF file")
     parser.add_argument("-o", "--output", type=Path, help="npz file to write")
     args = parser.parse_args(argv)
@@ -108,13 +132,16 @@ def main(argv: list[str] | None = None) -> int:
         if args.what == "networks":
             output = args.output or DATA / moe_fixture.SMALL
             _write(output, make_networks(Path(args.model)))
-        elif args.what == "experts":
-            output = args.output or DATA / moe_fixture.ARRAYS
-            store.save(output, make_experts(model_store.find(args.model)))
+        elif args.what in ("experts", "layers-experts"):
+            one = args.what == "experts"
+            output = args.output or DATA / (moe_fixture.ARRAYS if one else moe_fixture.MORE_EXPERTS)
+            spec, layers = (moe_fixture.SPEC, (fixture.LAYER,)) if one else (moe_fixture.FINE, moe_fixture.LAYERS)
+            store.save(output, make_experts(model_store.find(args.model), spec, layers))
         else:
-            output = args.output or DATA / fixture.ARRAYS
+            one = args.what == "layer"
+            output = args.output or DATA / (fixture.ARRAYS if one else moe_fixture.MORE)
             text = (DATA / fixture.TEXT).read_text(encoding="utf-8")
-            _write(output, make(model_store.find(args.model), text))
+            _write(output, (make if one else make_layers)(model_store.find(args.model), text))
         data = output.read_bytes()
     except SpecError as e:
         print(e, file=sys.stderr)

@@ -1,5 +1,5 @@
 """Real experts without a download: the layer of :mod:`golden.fixture`, S3A3E8, from 2,048 tokens of calibration text;
-and three small trained networks with biases.
+three consecutive layers, S2A2E16; and three small trained networks with biases.
 
 The files are in ``golden/data``; its README says how they were made, and under which licence they stand.
 """
@@ -9,8 +9,9 @@ from importlib.resources import as_file, files
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from golden import fixture
+from golden import fixture, q4_1
 from golden.moe import store
 from golden.moe.biased import BiasedNetwork, RowScaled
 from golden.moe.convert import Conversion
@@ -20,6 +21,13 @@ from golden.moe.spec import ConversionSpec, preset, shape
 SPEC = ConversionSpec(**preset("code") | shape("S3A3E8"))
 
 ARRAYS, SMALL = "smollm2_l15_experts.npz", "fracast_ffn.npz"
+
+LAYERS = (15, 16, 17)
+"""Consecutive ones, as :data:`FINE`."""
+
+FINE = ConversionSpec(**preset("code") | shape("S2A2E16"))
+
+MORE, MORE_EXPERTS = "smollm2_l16_l17.npz", "smollm2_l15_l17_experts.npz"
 
 SMALL_NETWORKS = ("core", "decoder", "future")
 
@@ -43,9 +51,41 @@ def load() -> Experts:
 
 
 def dense() -> Stored:
-    """The layer as it was."""
+    """The layer of :mod:`golden.fixture` as it was."""
     f = fixture.load()
     return Stored(f.gate, f.up, f.down)
+
+
+class Layer(NamedTuple):
+    """One of several layers."""
+
+    dense: Stored
+    conversion: Conversion
+    x: NDArray[np.float32]
+    """``[tokens, 576]``: its inputs while the dense model reads the fixture's text"""
+
+
+@cache
+def layers() -> tuple[Layer, ...]:
+    """:data:`LAYERS`, each converted by itself, all others being dense."""
+    data = files("golden") / "data"
+    with as_file(data / MORE) as path, np.load(path) as npz:
+        raw = {name: npz[name] for name in npz.files}
+    with as_file(data / MORE_EXPERTS) as path:
+        conversions = store.load(path).conversions
+    f = fixture.load()
+    sizes = {
+        "gate": (fixture.FFN, fixture.WIDTH),
+        "up": (fixture.FFN, fixture.WIDTH),
+        "down": (fixture.WIDTH, fixture.FFN),
+    }
+
+    def more(number: int) -> Layer:
+        weights = (q4_1.unpack(raw[f"{name}_{number}"], *size) for name, size in sizes.items())
+        return Layer(Stored(*weights), conversions[number], raw[f"x_{number}"].astype(np.float32))
+
+    found = [more(number) for number in LAYERS[1:]]
+    return (Layer(dense(), conversions[fixture.LAYER], f.x[: len(found[0].x)]), *found)
 
 
 @cache
