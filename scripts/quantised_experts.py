@@ -47,13 +47,10 @@ ADAPTIVE = 2.0
 WINDOW = 512
 
 ROWS = (
-    *("signed8", "elephants8", "corrected8", "q4_1", "elephants4", "corrected4", "signed4x64", "lookup4x64"),
+    *("elephants8", "corrected8", "q4_1", "elephants4", "corrected4", "signed4x64", "lookup4x64"),
     *("adaptive4", "unsigned3x64", "lookup3x64", "unsigned3x64+16", "lookup2x64"),
     *("knapsack4", "knapsack3.5", "knapsack3.25", "knapsack2.75"),
 )
-
-RANKS = (0, 4, 8, 16, 32, 64)
-
 
 Quantiser = Callable[[int, int, Part], Sequence[Coded]]
 """Of a layer's expert (0: the shared block): gate, up, down."""
