@@ -15,6 +15,7 @@ Rows are names of formats (see :func:`golden.moe.quantizers.named`), or
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -91,8 +92,8 @@ def quantiser(name: str, errors: Callable[[], Errors], width: int) -> Quantiser:
         return partial(_each, lambda w: quantizers.PRESETS[preset](w, int(bits)))
     if preset == "adaptive" and bits in ("2", "3", "4", "8"):
         return partial(_each, partial(_adaptive, int(bits)))
-    if base.startswith("knapsack"):
-        return _best(float(base.removeprefix("knapsack")), errors(), width)
+    if found := re.fullmatch(r"knapsack(\d{1,2}(?:\.\d{1,3})?)", base, re.ASCII):
+        return _best(float(found[1]), errors(), width)
     form = quantizers.named(base)
     return lambda layer, expert, part: mixed.weights(part, Formats(form, form))
 

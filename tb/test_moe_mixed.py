@@ -280,6 +280,7 @@ def test_rows_of_the_table(capsys: Capture) -> None:
     assert db["elephants8"] > 30 > db["q4_1"] > db["signed4x64"] > db["elephants4"] > db["corrected4"] > 8
     assert db["unsigned3x64+8"] > db["unsigned3x64"] and ratio["unsigned3x64+8"] > ratio["unsigned3x64"]
     for arguments, sentence in (
+        (["--rows", "knapsackx"], "format must be a name like q4_1, unsigned3x32, signed8 or lookup3x64, not "),
         (["--rows", "elephants3"], "format must be a name like q4_1, unsigned3x32, signed8 or lookup3x64, not "),
         (["--rows", "q4_1", "--tokens", "9"], "tokens must be left out with the fixture, it is for --model full"),
         (["--rows", "q4_1", "--moe", "S1A1E2"], "moe must be S3A3E8 with the fixture, not 'S1A1E2'"),
