@@ -15,6 +15,7 @@ Rows are names of formats (see :func:`golden.moe.quantizers.named`), or
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -47,13 +48,10 @@ ADAPTIVE = 2.0
 WINDOW = 512
 
 ROWS = (
-    *("signed8", "elephants8", "corrected8", "q4_1", "elephants4", "corrected4", "signed4x64", "lookup4x64"),
+    *("elephants8", "corrected8", "q4_1", "elephants4", "corrected4", "signed4x64", "lookup4x64"),
     *("adaptive4", "unsigned3x64", "lookup3x64", "unsigned3x64+16", "lookup2x64"),
     *("knapsack4", "knapsack3.5", "knapsack3.25", "knapsack2.75"),
 )
-
-RANKS = (0, 4, 8, 16, 32, 64)
-
 
 Quantiser = Callable[[int, int, Part], Sequence[Coded]]
 """Of a layer's expert (0: the shared block): gate, up, down."""
@@ -94,8 +92,8 @@ def quantiser(name: str, errors: Callable[[], Errors], width: int) -> Quantiser:
         return partial(_each, lambda w: quantizers.PRESETS[preset](w, int(bits)))
     if preset == "adaptive" and bits in ("2", "3", "4", "8"):
         return partial(_each, partial(_adaptive, int(bits)))
-    if base.startswith("knapsack"):
-        return _best(float(base.removeprefix("knapsack")), errors(), width)
+    if found := re.fullmatch(r"knapsack(\d{1,2}(?:\.\d{1,3})?)", base, re.ASCII):
+        return _best(float(found[1]), errors(), width)
     form = quantizers.named(base)
     return lambda layer, expert, part: mixed.weights(part, Formats(form, form))
 

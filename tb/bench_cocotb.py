@@ -58,6 +58,10 @@ class Source:
     def over(self) -> bool:
         return self.taken == len(self._data)
 
+    def add(self, data: bytes, last: bool) -> None:
+        self._data.append(int.from_bytes(data, "little"))
+        self._last.append(int(last))
+
     def idle(self) -> None:
         self._presents = False
         self._pins.valid.value = 0
@@ -104,6 +108,11 @@ class Sink:
     @property
     def over(self) -> bool:
         return len(self._beats) >= self._expected
+
+    @property
+    def latest(self) -> int:
+        """tdata of the last beat that was taken."""
+        return self._beats[-1][0]
 
     @property
     def surplus(self) -> bool:
@@ -188,6 +197,9 @@ class TB:
         when: dict[str, int] = {}
         cycle = ending = quiet = 0
         while True:
+            if case.world:
+                for name, data, last in case.world.gives(cycle):
+                    self.sources[name].add(data, last)
             for source in sources:
                 source.drive()
             for sink in sinks:
@@ -201,8 +213,10 @@ class TB:
                     when.setdefault("first_in", cycle)
                     when["last_in"] = cycle
                     quiet = 0
-            for sink in sinks:
+            for name, sink in self.sinks.items():
                 if sink.sample(cycle):
+                    if case.world:
+                        case.world.sees(cycle, name, sink.latest)
                     when.setdefault("first_out", cycle)
                     when["last_out"] = cycle
                     quiet = 0

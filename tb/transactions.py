@@ -16,9 +16,9 @@ Rules of play
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,16 @@ class Violation:
     cycle: int
 
 
+class World(Protocol):
+    """What answers a unit: it sees the beats that leave, and gives beats of input streams. For the cocotb player."""
+
+    def sees(self, cycle: int, stream: str, beat: int) -> None: ...
+
+    def gives(self, cycle: int) -> Iterable[tuple[str, bytes, bool]]:
+        """Stream, tdata, tlast of beats that are there from this cycle on."""
+        ...
+
+
 @dataclass(frozen=True)
 class Case:
     """One play from reset to the end.
@@ -71,6 +81,7 @@ class Case:
     reset_at: int | None = None
     judged: bool = True
     patience: int = PATIENCE
+    world: "World | None" = None
 
     def generator(self, stream: str) -> int:
         """Initial state of a stream's stall generator: never 0, and unlike its neighbours'."""

@@ -2,6 +2,7 @@
 best within a number of bytes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,13 +162,13 @@ def errors(part: Part, x: Real, weight: Real) -> Errors:
 
     def matrix(which: int, form: Format) -> NDArray[np.float32]:
         values = _matrix(part, which, form, books.get(form.bits)).values()
-        return values.T.astype(np.float32)
+        return values.T.astype(np.float32, order="C")  # as the exact ones: the same products are then the same bits
 
     def cost(change: Real) -> float:
         return float((np.square(change, dtype=np.float64).sum(axis=1) * weight).sum())
 
     def up(form: Format) -> float:
-        changed = Ffn(matrix(0, form), matrix(1, form), exact.down)
+        changed = replace(exact, gate=matrix(0, form), up=matrix(1, form))
         return cost((changed.hidden(x) - hidden) @ exact.down.T)
 
     def down(form: Format) -> float:

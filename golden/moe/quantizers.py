@@ -38,6 +38,9 @@ LARGEST = 32752
 SAMPLE = 1
 """Codebooks are learned from weights over the largest of their group, groups of this share."""
 
+FAINT = 1e-4
+"""Less would be lost beside the others in the sums of float64 that K-Means subtracts."""
+
 
 class Format(NamedTuple):
     """How a matrix is stored. ``unsigned`` has minima, the others only scales; 8 bits are signed."""
@@ -222,7 +225,8 @@ FP4 = np.array([*E2M1, *(-v for v in E2M1)], np.int8)
 
 def codebook(matrices: Sequence[Real], bits: int) -> Int8:
     """``[2**bits]``: K-Means centroids, ascending, of the weights of all ``matrices`` over the largest magnitude of
-    their group (of 64 inputs), each weighing as the square of that; 127 is the largest centroid."""
+    their group (of 64 inputs), each weighing as the square of that; 127 is the largest centroid. Groups below
+    :data:`FAINT` of the largest magnitude of all do not count."""
     _check_bits(bits, BITS[:3])
     shares, sizes = [], []
     for w in map(_checked, matrices):
@@ -230,6 +234,7 @@ def codebook(matrices: Sequence[Real], bits: int) -> Int8:
         shares.append(np.divide(w, most, out=np.zeros_like(w), where=most > 0).ravel())
         sizes.append(np.square(np.broadcast_to(most, w.shape)).ravel())
     every = np.concatenate(sizes)
+    every[every < FAINT**2 * every.max()] = 0
     return _int8(kmeans(np.concatenate(shares), 1 << bits, every if every.any() else None, restarts=1).centroids)
 
 
