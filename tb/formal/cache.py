@@ -3,7 +3,8 @@
 from functools import partial
 from typing import Any
 
-from amaranth.hdl import Array, Assert, Assume, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Assert, Assume, C, Cat, Module, Mux, Signal, Value
+from amaranth.lib.wiring import In
 
 from golden.moe.cache import ExpertCacheSpec
 from hdl.arith.bits import count_ones
@@ -20,9 +21,7 @@ class Tagged(Property):
     def __init__(self, dut: Places):
         super().__init__()
         self.dut = dut
-        self.inputs += [
-            getattr(dut, name) for name, member in dut.signature.members.items() if member.flow.value == "in"
-        ]
+        self.inputs += [getattr(dut, name) for name, member in dut.signature.members.items() if member.flow is In]
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -78,6 +77,10 @@ class Tagged(Property):
             Assume(~dut.load | (dut.some & ~dut.found)),
             Assume(~dut.decide | dut.load == (dut.some & ~dut.found)),
             Assume(~dut.need | ~dut.decide | dut.some),
+            Assert((phase != 0) | (at.any() == (marking | sweeps))),
+            Assert((phase != 1) | at.any()),
+            Assert(idle | ~(marking | sweeps)),
+            Assert(~(marking & sweeps)),
         ]
         m.d.sync += key.eq(dut.key)
         with m.If(looks):
@@ -146,9 +149,9 @@ class Cached(Property):
         taken = {p.name: self._taken(m, p.name) for p in dut.spec.ports}
         self._table(m, taken)
         self._memory(m, taken)
-        asked = self._needs(m, taken)
+        came, granted = self._jobs(m, taken)
         if self.patience:
-            self._progress(m, taken, asked)
+            self._progress(m, taken, came, granted)
         return m
 
     def _taken(self, m: Module, name: str) -> Signal:
@@ -167,34 +170,130 @@ class Cached(Property):
         ]
 
     def _memory(self, m: Module, taken: dict[str, Signal]) -> None:
-        """Loads in order; what a slot holds; no load into a slot whose job is not done."""
+        """Loads in order, and what a slot holds: nothing from when a load into it goes out, until it is over."""
         dut, spec = self.dut, self.dut.spec
         load, fill, grant = dut.dma.payload.data[0], dut.fill.payload.data[0], dut.grant.payload.data[0]
         asked, over = (Signal(4, name=f"their_{name}") for name in ("asked", "over"))
-        slots, keys = (
-            Array(Signal(w, name=f"their_load_{n}_{i}", reset_less=True) for i in range(8))
-            for n, w in (("slot", spec.slot_bits), ("key", spec.key_bits))
-        )
-        holds = [Signal(name=f"their_holds_{n}") for n in range(spec.slots)]
-        what = [Signal(spec.key_bits, name=f"their_what_{n}", reset_less=True) for n in range(spec.slots)]
-        jobs = [Signal(3, name=f"their_jobs_{n}") for n in range(spec.slots)]
-        with m.If(taken["dma"]):
-            m.d.sync += [asked.eq(asked + 1), slots[asked[:3]].eq(load.slot), keys[asked[:3]].eq(load.key)]
-        m.d.sync += over.eq(over + taken["fill"])
-        slot, key = slots[over[:3]], keys[over[:3]]
-        granted, done = taken["grant"] & grant.valid, taken["done"]
-        for n in range(spec.slots):
+        loads = [Signal(spec.slot_bits + spec.key_bits, name=f"their_load_{n}", reset_less=True) for n in range(8)]
+        holds = [Signal(1 + spec.key_bits, name=f"their_slot_{n}") for n in range(spec.slots)]
+        for n, one in enumerate(loads):
+            with m.If(taken["dma"] & (asked[:3] == n)):
+                m.d.sync += one.eq(Cat(load.slot, load.key))
+        m.d.sync += [asked.eq(asked + taken["dma"]), over.eq(over + taken["fill"])]
+        oldest = wire(m, Array(loads)[over[:3]], "their_oldest")
+        for n, held in enumerate(holds):
             with m.If(taken["dma"] & (load.slot == n)):
-                m.d.sync += holds[n].eq(0)
-            with m.If(taken["fill"] & (slot == n) & fill.ok):
-                m.d.sync += [holds[n].eq(1), what[n].eq(key)]
-            m.d.sync += jobs[n].eq(jobs[n] + (granted & (grant.slot == n)) - (done & (self._oldest(m) == n)))
-        mine = Array(Cat(h, w) for h, w in zip(holds, what, strict=True))[grant.slot]
-        busy = Array(job.any() for job in jobs)[load.slot]
+                m.d.sync += held.eq(0)
+            with m.Elif(taken["fill"] & (oldest[: spec.slot_bits] == n) & fill.ok):
+                m.d.sync += held.eq(Cat(1, oldest[spec.slot_bits :]))
+        there = wire(m, Array(holds)[grant.slot] == Cat(C(1, 1), grant.key), "their_there")
         m.d.comb += [
             Assume(~dut.fill.valid | ((over != asked) & (fill.number == over))),
-            Assert((asked - over)[:4] <= spec.outstanding + (2 if spec.outstanding < 7 else 0)),
+            Assert((asked - over)[:4] <= spec.outstanding + SKIDS),
             Assert(~dut.dma.valid | (load.number == asked)),
-            Assert(~dut.dma.valid | ~busy | ~Value.cast(dut.dma.valid)),
-            Assert(~dut.grant.valid | ~grant.valid | grant.failed | (mine == Cat(1, grant.key))),
+            Assert(~dut.grant.valid | ~grant.valid | grant.failed | there),
         ]
+
+    def _jobs(self, m: Module, taken: dict[str, Signal]) -> tuple[Signal, Signal]:
+        """The n-th grant is of the n-th need; no load goes into a slot from its grant to its done. Returns how many
+        needs came and were granted."""
+        dut, spec = self.dut, self.dut.spec
+        beat, grant = dut.i.payload.data[0], dut.grant.payload.data[0]
+        came, granted, done = (Signal(4, name=f"their_{name}") for name in ("came", "granted", "done"))
+        first, need, length = Signal(init=1, name="first"), Signal(name="need"), Signal(4, name="length")
+        kind = wire(m, Mux(first, beat.need, need), "their_kind")
+        comes = wire(m, taken["i"] & beat.valid & kind, "comes")
+        goes = wire(m, taken["grant"] & grant.valid, "goes")
+        with m.If(taken["i"]):
+            last = dut.i.payload.last
+            m.d.sync += [first.eq(last), need.eq(kind), length.eq(Mux(last, 0, length + beat.valid))]
+        keys, slots = (
+            [Signal(w, name=f"their_{name}_{n}", reset_less=True) for n in range(self.most)]
+            for name, w in (("key", spec.key_bits), ("place", spec.slot_bits))
+        )
+        right = []
+        for n, (key, slot) in enumerate(zip(keys, slots, strict=True)):
+            with m.If(comes & (came == n)):
+                m.d.sync += key.eq(beat.key)
+            with m.If(goes & (granted == n)):
+                m.d.sync += slot.eq(grant.slot)
+            right.append((granted == n) & (came > n) & (grant.key == key))
+            under_way = (granted > n) & (done <= n) & (dut.dma.payload.data[0].slot == slot)
+            m.d.comb += Assert(~dut.dma.valid | ~under_way)
+        m.d.sync += [came.eq(came + comes), granted.eq(granted + goes), done.eq(done + taken["done"])]
+        m.d.comb += [
+            Assume(~dut.i.valid | ((beat.key < spec.keys) & ~beat.pin & ~beat.final)),
+            Assume(~dut.i.valid | ((came < self.most) & (length < spec.most))),
+            Assume(~dut.done.valid | (done != granted)),
+            Assert(~dut.grant.valid | ~grant.valid | Cat(right).any()),
+        ]
+        return came, granted
+
+    def _progress(self, m: Module, taken: dict[str, Signal], came: Value, granted: Value) -> None:
+        """Sources that offer what they may, and sinks that take what comes: then nothing takes long."""
+        dut = self.dut
+        waits = Signal(8, name="their_waits")
+        with m.If((came == granted) | taken["grant"] | (dut.i.ready & ~dut.i.valid)):
+            m.d.sync += waits.eq(0)
+        with m.Else():
+            m.d.sync += waits.eq(waits + 1)
+        owed = self._owed(m, taken)
+        m.d.comb += [
+            *(Assume(getattr(dut, name).ready) for name in ("dma", "grant", "stats")),
+            *(Assume(late < LAZY) for late in owed),
+            Assert(waits < self.patience),
+        ]
+
+    def _owed(self, m: Module, taken: dict[str, Signal]) -> list[Signal]:
+        """For how long a fill and a done have been awaited."""
+        late = []
+        for name, more, valid in (("fill", "dma", 1), ("done", "grant", self.dut.grant.payload.data[0].valid)):
+            owed, since = Signal(4, name=f"owed_{name}"), Signal(4, name=f"since_{name}")
+            m.d.sync += owed.eq(owed + (taken[more] & valid) - taken[name])
+            m.d.sync += since.eq(Mux(owed.any() & ~taken[name], since + ~since.all(), 0))
+            late.append(since)
+        return late
+
+
+SKIDS = 4
+"""Loads that stand in the skid buffers of ``dma`` and ``fill``."""
+
+LAZY = 3
+"""Cycles within which memory and jobs answer, where something has to happen in time."""
+
+TAGS = "a key stands in one place only, nothing pinned or protected is evicted, loads less evictions are resident"
+GRANTS = "a grant per need, in order, of a slot that holds the key, which no load enters before its job is done"
+PROGRESS = "a need that came is granted in time when memory and jobs answer in time"
+CYCLES = 40
+
+
+def spec(**values: Any) -> ExpertCacheSpec:
+    return ExpertCacheSpec(**{"slots": 2, "keys": 3, "most": 2, "outstanding": 1} | values)
+
+
+def _tagged(**values: Any) -> Tagged:
+    return Tagged(Places(spec(**values)))
+
+
+def _cached(patience: int = 0, **values: Any) -> Cached:
+    return Cached(ExpertCache(spec(**values)), 4, patience)
+
+
+CLAIMS = (
+    *(
+        Claim("expert_cache", TAGS, f"{slots} slots, {policy}", partial(_tagged, slots=slots, policy=policy, keys=4))
+        for slots, policy in ((1, "fifo"), (3, "fifo"), (4, "lru"))
+    ),
+    *(
+        Claim(
+            "expert_cache",
+            GRANTS,
+            f"{slots} slots, 3 keys, {policy}",
+            partial(_cached, slots=slots, policy=policy),
+            CYCLES,
+            ABC,
+        )
+        for slots, policy in ((1, "lru"), (2, "fifo"))
+    ),
+    Claim("expert_cache", PROGRESS, "1 slot, 3 keys", partial(_cached, 30, slots=1), CYCLES, ABC),
+)
