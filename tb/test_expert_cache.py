@@ -109,7 +109,7 @@ def test_a_prefetch_hides_a_load() -> None:
 def test_a_need_goes_before_hints() -> None:
     """Three hints wait for memory when a need comes: only the one that is under way is before it."""
     run = Run(np.array([(0, 40)] * FOUR.keys), (hints(1, 2, 3), needs(7)))
-    loop, got = _played(FOUR, run, FarMemory(10, 1), 0)
+    _, got = _played(FOUR, run, FarMemory(10, 1), 0)
     assert got.loads[:, 2].tolist() == [1, 7, 2, 3]
     forward = Run(np.array([(0, 40)] * FOUR.keys), (hints(1, 2, 3), needs(3)))
     _, got = _played(FOUR, forward, FarMemory(10, 1), 0)

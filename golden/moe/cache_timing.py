@@ -46,8 +46,9 @@ class Clockwork:
     the timeout) say what came in which order, ``last`` in which cycle the last of it went out.
 
     ``memory(cycle, length)``: the first cycle in which the fill of a load, asked for in ``cycle``, is there; by default
-    every fill is there before. ``work``: cycles from a grant to its ``done``, both inside the skid buffers. ``in_turn``: a
-    list of needs comes when all jobs before it are done, as in a network, layer after layer; else everything is there.
+    every fill is there before. ``work``: cycles from a grant to its ``done``, both inside the skid buffers.
+    ``in_turn``: a list of needs comes when all jobs before it are done, as in a network, layer after layer; else
+    everything is there.
     """
 
     def __init__(

@@ -62,8 +62,8 @@ class ExpertTableSpec(UnitSpec):
     Streams     ``i``: layer after layer, token after token: an entry a beat, tlast on a token's last; a token without
                 entries is a beat with ``valid`` 0; ``final``, looked at with tlast: the layer's last token. After
                 ``layers`` layers the batch is complete; batches are numbered from 0 modulo 256. ``request``: what is
-                wanted of a layer of a batch. ``o``, with ``entries``: its entries as they came, tlast on a token's last,
-                ``final`` on the layer's last token: what ``dispatch`` takes in place of the gate's. ``hint``, with
+                wanted of a layer of a batch. ``o``, with ``entries``: its entries as they came, tlast on a token's
+                last, ``final`` on the layer's last token: what ``dispatch`` takes in place of the gate's. ``hint``, with
                 ``hints``: the layer's experts as keys ``layer * experts + expert``, each once, in order of first use,
                 those with a confidence of ``least`` or more; tlast on the last: what ``expert_cache`` takes.
     Batches     two are kept: one is filled while the one before is told. ``release``, of the oldest batch, after which
@@ -134,7 +134,8 @@ class ExpertTableSpec(UnitSpec):
 
     def compute(self, job: Predicted) -> Told:
         stored, _ = self._stored(job)
-        entries, hints = [], []
+        entries: list[tuple[int, ...]] = []
+        hints: list[tuple[int, int, int]] = []
         for request, there in zip(job.requests, self._there(job), strict=True):
             rows = stored[request.layer] if there else [(0, 0, 0, 0, 1, 1)]
             if request.entries:
