@@ -7,9 +7,9 @@ import sys
 
 from golden.spec import SpecError
 from tb import formal
-from tb.formal import cores, dispatch, kmeans, kmeans_function, moe, orizuru, selectors, stream
+from tb.formal import cache, cores, dispatch, kmeans, kmeans_function, moe, orizuru, selectors, stream
 
-MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe)
+MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, cache)
 CLAIMS = tuple(claim for module in MODULES for claim in module.CLAIMS)
 
 

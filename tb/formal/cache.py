@@ -75,7 +75,7 @@ class Tagged(Property):
             Assume(idle & ~marking | (dut.key == key)),
             Assume((phase != 1) | looks),
             Assume(~dut.load | (dut.some & ~dut.found)),
-            Assume(~dut.decide | dut.load == (dut.some & ~dut.found)),
+            Assume(~dut.decide | (dut.load == (dut.some & ~dut.found))),
             Assume(~dut.need | ~dut.decide | dut.some),
             Assert((phase != 0) | (at.any() == (marking | sweeps))),
             Assert((phase != 1) | at.any()),
@@ -138,9 +138,8 @@ class Cached(Property):
     def __init__(self, dut: ExpertCache, needs: int, patience: int = 0):
         super().__init__()
         self.dut, self.most, self.patience = dut, needs, patience
-        for name in ("desc", "i", "fill", "done"):
-            stream = getattr(dut, name)
-            self.inputs += [stream.valid, stream.payload.as_value()]
+        self.beat = {name: Signal(w, name=f"any_{name}") for name, w in (("key", dut.spec.key_bits), *ANY)}
+        self.inputs += [*self.beat.values(), *(getattr(dut, name).valid for name in ("desc", "i", "fill", "done"))]
         self.inputs += [getattr(dut, name).ready for name in ("dma", "grant", "stats")]
 
     def elaborate(self, platform: Any) -> Module:
@@ -165,8 +164,7 @@ class Cached(Property):
         m.d.sync += entry.eq(entry + taken["desc"])
         m.d.comb += [
             Assume(~desc.valid | (entry < spec.keys)),
-            Assume(desc.payload.last == (entry == spec.keys - 1)),
-            Assume(~desc.payload.data.as_value().any()),
+            desc.payload.last.eq(entry == spec.keys - 1),
         ]
 
     def _memory(self, m: Module, taken: dict[str, Signal]) -> None:
@@ -188,7 +186,8 @@ class Cached(Property):
                 m.d.sync += held.eq(Cat(1, oldest[spec.slot_bits :]))
         there = wire(m, Array(holds)[grant.slot] == Cat(C(1, 1), grant.key), "their_there")
         m.d.comb += [
-            Assume(~dut.fill.valid | ((over != asked) & (fill.number == over))),
+            *(fill.number.eq(over), fill.ok.eq(self.beat["ok"])),
+            Assume(~dut.fill.valid | (over != asked)),
             Assert((asked - over)[:4] <= spec.outstanding + SKIDS),
             Assert(~dut.dma.valid | (load.number == asked)),
             Assert(~dut.grant.valid | ~grant.valid | grant.failed | there),
@@ -223,7 +222,9 @@ class Cached(Property):
             m.d.comb += Assert(~dut.dma.valid | ~under_way)
         m.d.sync += [came.eq(came + comes), granted.eq(granted + goes), done.eq(done + taken["done"])]
         m.d.comb += [
-            Assume(~dut.i.valid | ((beat.key < spec.keys) & ~beat.pin & ~beat.final)),
+            *(beat[name].eq(self.beat[name]) for name in ("key", "need", "valid")),
+            dut.i.payload.last.eq(self.beat["last"]),
+            Assume(~dut.i.valid | (beat.key < spec.keys)),
             Assume(~dut.i.valid | ((came < self.most) & (length < spec.most))),
             Assume(~dut.done.valid | (done != granted)),
             Assert(~dut.grant.valid | ~grant.valid | Cat(right).any()),
@@ -256,6 +257,9 @@ class Cached(Property):
         return late
 
 
+ANY = (("need", 1), ("valid", 1), ("last", 1), ("ok", 1))
+"""Fields of ``i`` and ``fill`` that take any value; the others are what they have to be, or 0."""
+
 SKIDS = 4
 """Loads that stand in the skid buffers of ``dma`` and ``fill``."""
 
@@ -283,7 +287,7 @@ def _cached(patience: int = 0, **values: Any) -> Cached:
 CLAIMS = (
     *(
         Claim("expert_cache", TAGS, f"{slots} slots, {policy}", partial(_tagged, slots=slots, policy=policy, keys=4))
-        for slots, policy in ((1, "fifo"), (3, "fifo"), (4, "lru"))
+        for slots, policy in ((1, "fifo"), (2, "lru"), (3, "fifo"), (4, "lru"))
     ),
     *(
         Claim(
@@ -296,5 +300,5 @@ CLAIMS = (
         )
         for slots, policy in ((1, "lru"), (2, "fifo"))
     ),
-    Claim("expert_cache", PROGRESS, "1 slot, 3 keys", partial(_cached, 20, slots=1), CYCLES, ABC),
+    Claim("expert_cache", PROGRESS, "1 slot, 3 keys", partial(_cached, 26, slots=1), CYCLES, ABC),
 )
