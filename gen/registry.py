@@ -23,6 +23,7 @@ from golden.moe.dispatch import DispatchSpec
 from golden.moe.expert import ExpertFFNSpec
 from golden.moe.gate import GateSpec
 from golden.moe.layer import MoEFFNSpec
+from golden.moe.prediction_table import ExpertTableSpec
 from golden.moe.resident import MoEResidentSpec
 from golden.moe.scoring import RouterSpec
 from golden.orizuru.engine import OrizuruSpec
@@ -43,6 +44,7 @@ from hdl.mixpe.stationary.engine import StationaryEngine
 from hdl.moe.balance import Balance
 from hdl.moe.cache import ExpertCache
 from hdl.moe.dispatch import Dispatch
+from hdl.moe.prediction_table import ExpertTable
 from hdl.orizuru import engine as orizuru
 
 
@@ -316,6 +318,19 @@ UNITS = {
             {
                 "tiny": {"slots": 2, "keys": 5, "most": 3},
                 "odd": {"slots": 5, "keys": 11, "most": 7, "policy": "residency", "outstanding": 3, "timeout": 300},
+                "smollm2": {},
+            },
+            "simulated",
+        ),
+        Unit(
+            "expert_table",
+            "predicted experts of a batch for all layers: told layer by layer as entries and as hints",
+            "SiDA-MoE (arXiv 2310.18859), hash tables",
+            ExpertTableSpec,
+            ExpertTable,
+            {
+                "tiny": {"layers": 2, "experts": 3, "tokens": 2},
+                "odd": {"layers": 3, "experts": 5, "tokens": 7, "slots": 3, "confidence": 4},
                 "smollm2": {},
             },
             "simulated",

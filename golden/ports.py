@@ -53,9 +53,9 @@ class StreamPort:
     """One ready/valid stream of a unit: ``s_axis_<name>`` (``direction="in"``) or ``m_axis_<name>`` (``"out"``).
 
     The input ``i`` and the output ``o`` are the only stream of their direction: ``s_axis`` and ``m_axis`` alone.
-    ``last`` says what ``tlast`` ends ("tile", "vector"); empty where the stream carries no ``tlast``. ``timed`` names the
-    fields whose value depends on when beats move, not on the beats alone; with ``ordered`` false the order of the beats
-    does, too.
+    ``last`` says what ``tlast`` ends ("tile", "vector"); empty where the stream carries no ``tlast``. ``timed`` names
+    the fields whose value depends on when beats move, not on the beats alone; with ``ordered`` false the order of the
+    beats does, too.
     """
 
     name: str

@@ -26,6 +26,7 @@ def bench(spec: ExpertCacheSpec, seed: int) -> list[Case]:
         *(_flagged(spec, case, mixed) for case in cases_of(spec, "mixed", mixed, seed=seed)),
         *(_flagged(spec, case, short) for case in cases_of(spec, "short", short, seed=seed, level=160)),
         *(_case(spec, f"{port.name}-nearly-stuck", mixed[:1], seed, stall={port.name: 240}) for port in spec.ports),
+        _case(spec, "slow-memory", list(corners.values()), seed, stall={"fill": 240}),
         *(_case(spec, f"wrong-{name}", [job, *short[:1]], seed) for name, job in wrong(spec, rng).items()),
         *_failing(spec, rng, seed),
         *_misused(spec, rng, seed),
@@ -86,6 +87,8 @@ def corners_of(spec: ExpertCacheSpec, rng: np.random.Generator) -> Iterator[tupl
     yield "no-hints", run(hints(), needs())
     yield "nothing-often", run(*[needs()] * (spec.most + 3), hints(), needs(0))
     yield "waves", run(needs(*every), needs(*reversed(every)), needs(*every))
+    yield "waves-from-behind", run(needs(*every[1:]), needs(*every), needs(*every[1:]))
+    yield "hints-at-the-end", run(needs(0), hints(*several))
     yield "hits", run(needs(*several), *[needs(*several)] * 3)
     yield "misses", run(*(needs(*keys) for keys in (several, others) * 2))
     yield "twice", run(needs(*[0] * spec.most), needs(*[0, 1 % spec.keys, 0][: spec.most]))
@@ -142,15 +145,13 @@ def _failing(spec: ExpertCacheSpec, rng: np.random.Generator, seed: int) -> Iter
 
 def _misused(spec: ExpertCacheSpec, rng: np.random.Generator, seed: int) -> Iterator[Case]:
     """A fill of a load that is over, once more; a done of another slot."""
-    job = Run(table(spec, rng), (needs(0), needs(spec.keys - 1)))
-    case = _case(spec, "stray-fill", [job], seed)
+    job = Run(table(spec, rng), (needs(0), needs(spec.keys - 1)), bad=frozenset((1,)))
+    case = _case(spec, "stray-fill", [job], seed, stall={"stats": 16})
     fills = spec.port("fill").unpack(case.inputs["fill"])
     again = spec.port("fill").pack(**{name: np.insert(v, 1, v[0], axis=0) for name, v in fills.items()})
     if len(fills["ok"]) > 1:
         flags = case.status["sts_error"] | 1 << 5
-        yield replace(
-            case, inputs={**case.inputs, "fill": again}, status={**case.status, "sts_error": flags}, judged=False
-        )
+        yield replace(case, inputs={**case.inputs, "fill": again}, status={**case.status, "sts_error": flags})
     case = _case(spec, "strange-done", [job], seed)
     slots = spec.port("done").unpack(case.inputs["done"])["slot"]
     slots[0] ^= 1

@@ -7,6 +7,7 @@ from tb import (
     dispatch,
     expert_cache,
     expert_ffn,
+    expert_table,
     gate,
     kmeans_function,
     kmeans_linear,
@@ -40,6 +41,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "dispatch": dispatch.bench,
     "load_balance": load_balance.bench,
     "expert_cache": expert_cache.bench,
+    "expert_table": expert_table.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -56,6 +58,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "dispatch": dispatch.real,
     "load_balance": load_balance.real,
     "expert_cache": expert_cache.real,
+    "expert_table": expert_table.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -72,5 +75,6 @@ COUNTED = {
     "dispatch": "entry",
     "load_balance": "batch",
     "expert_cache": "need",
+    "expert_table": "entry",
 }
 """What figures of energy are per."""

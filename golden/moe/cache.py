@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from golden import latency
-from golden.moe.cache_timing import Clockwork, Load, Moment
+from golden.moe.cache_timing import Clockwork, Moment
 from golden.moe.expert import ADDRESS_BITS
 from golden.moe.residency import POLICIES, KeyList
 from golden.ports import Beats, Field, StatusPort, StreamPort

@@ -46,8 +46,9 @@ class Clockwork:
     the timeout) say what came in which order, ``last`` in which cycle the last of it went out.
 
     ``memory(cycle, length)``: the first cycle in which the fill of a load, asked for in ``cycle``, is there; by default
-    every fill is there before. ``work``: cycles from a grant to its ``done``, both inside the skid buffers. ``in_turn``: a
-    list of needs comes when all jobs before it are done, as in a network, layer after layer; else everything is there.
+    every fill is there before. ``work``: cycles from a grant to its ``done``, both inside the skid buffers.
+    ``in_turn``: a list of needs comes when all jobs before it are done, as in a network, layer after layer; else
+    everything is there.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Clockwork:
         self.failed: list[tuple[int, bool]] = []
         self.refused = 0
         self._next: list[Callable[[], object]] = []
+        self.granting: deque[Grant] = deque()
         self._begin(None)
         control = self._control(runs)
         for self.cycle in count(latency.SKID):
@@ -96,7 +98,6 @@ class Clockwork:
         self.needs: deque[int] = deque()
         self.hints: deque[int] = deque()
         self.pending: deque[tuple[Load, int]] = deque()
-        self.granting: deque[Grant] = getattr(self, "granting", deque())
         self.working: deque[tuple[int, int]] = deque()
         self.number = 0
         self.tried = False
@@ -113,7 +114,7 @@ class Clockwork:
                 yield True
             self._then(lambda run=run: self._begin(run))  # type: ignore[misc]
             yield True
-            self._since = (0, 0, 0, 0)
+            self._since, self._beats = (0, 0, 0, 0), 0
             for one, taken in run.lists:
                 yield from self._list(one, taken)
             while any(self.loading) or any(self.use) or self.needs or self.hints:
@@ -129,7 +130,7 @@ class Clockwork:
         yield True
         counts = self.policy.counts
         before = (counts.hits, counts.misses)
-        resident = list(self.policy.keys)
+        resident = [None if slot in self.policy.pinned else key for slot, key in enumerate(self.policy.keys)]
         decisions = self.policy.decide(one)
         late, beats = 0, 0
         if not one.need and self.spec.policy == "residency":
@@ -138,10 +139,10 @@ class Clockwork:
             yield from [True] * (slots + 1)
             while not self._possible(decision, one.need):
                 yield True
-            late += self._decide(decision, one.need, one.keys[-1:] == [decision.key] and decision is decisions[-1])
+            late += self._decide(decision, one.need, decision is decisions[-1])
             beats += self._length(decision)
             yield True
-        self._beats = getattr(self, "_beats", 0) + beats
+        self._beats += beats
         if one.need:
             if not one.keys:
                 while len(self.granting) >= self.spec.queue:
@@ -154,7 +155,7 @@ class Clockwork:
     def _swept(self, resident: Sequence[int | None], one: KeyList) -> Iterator[bool]:
         """Places that the list of hints does not name, one after another."""
         for slot, key in enumerate(resident):
-            gone = key is not None and slot not in self.policy.pinned and key not in one.keys
+            gone = key is not None and key not in one.keys
             while gone and (self.loading[slot] or self.use[slot]):
                 yield True
             yield True

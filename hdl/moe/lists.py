@@ -17,12 +17,12 @@ class Lists(wiring.Component):
 
     Members
     -------
-    desc, i : In(stream); table, collect : In(1), that comes now; table_ends : Out(1); free : In, so many keys of a list
-    of needs are marked; begins : Out(1), a list's first beat comes; takes : Out(1), a key of it; ends : Out(1), its
-    last beat; ended, need, final : Out(1), of the list; mark : Out(1), the key is marked; none : Out(1), it has no keys.
-    marking : In(1): key : Out is that which came last, else that whose turn it is, with pin : Out(1), and ``place`` :
-    Out a cycle later; next : In(1), on to the next; last : Out(1), there is none; close : In(1), the list is over.
-    errors : Out(3), bits 0 to 2 of the unit's status.
+    desc, i : In(stream); table, collect : In(1), that comes now; table_ends : Out(1); free : In, so many keys of a
+    list of needs are marked; begins : Out(1), a list's first beat comes; takes : Out(1), a key of it; ends :
+    Out(1), its last beat; ended, need, final : Out(1), of the list; mark : Out(1), the key is marked; none :
+    Out(1), it has no keys. marking : In(1): key : Out is that which came last, else that whose turn it is, with pin
+    : Out(1), and ``place`` : Out a cycle later; next : In(1), on to the next; last : Out(1), there is none; close :
+    In(1), the list is over. errors : Out(3), bits 0 to 2 of the unit's status.
     """
 
     kind = "lists"

@@ -16,16 +16,16 @@ class Places(wiring.Component):
 
     Members
     -------
-    clear : In(1), all places are empty; begin : In(1), a list comes: nothing is protected; fresh_list : In(1), a list of
-    needs is decided: no place is of the last one.
-    look : In(1), a place per cycle is looked at for ``key`` : In; ends : Out(1), it is the last; mark : In(1), it is
-    protected if it has the key; forget : In(1), nothing else is kept of that look; choose : In(1), in the cycle after: what was found stays at found : Out(1), a place has
-    the key; some : Out(1), there is a place, its own or a victim's; slot : Out.
-    decide : In(1), about that place: load : In(1), it takes the key; need : In(1), one for a need is to come; pin :
-    In(1); evicts : Out(1), a key goes, useless : Out(1), which was never needed; refused : Out(1), the pin.
-    sweep : In(1), slot is place after place; goes : Out(1), its key is to go; go : In(1), on to the next.
-    done : In(1), a need of done_slot : In is over; busy : Out(1), needs of ``slot`` are not; idle : Out(1), no place is
-    busy; free : Out, places that are not pinned.
+    clear : In(1), all places are empty; begin : In(1), a list comes: nothing is protected; fresh_list : In(1), a
+    list of needs is decided: no place is of the last one. look : In(1), a place per cycle is looked at for ``key``
+    : In; ends : Out(1), it is the last; mark : In(1), it is protected if it has the key; forget : In(1), nothing
+    else is kept of that look; choose : In(1), in the cycle after: what was found stays at found : Out(1), a place
+    has the key; some : Out(1), there is a place, its own or a victim's; slot : Out. decide : In(1), about that
+    place: load : In(1), it takes the key; need : In(1), one for a need is to come; pin : In(1); evicts : Out(1), a
+    key goes, useless : Out(1), which was never needed; refused : Out(1), the pin. sweep : In(1), slot is place
+    after place; goes : Out(1), its key is to go; go : In(1), on to the next. done : In(1), a need of done_slot : In
+    is over; busy : Out(1), needs of ``slot`` are not; idle : Out(1), no place is busy; free : Out, places that are
+    not pinned.
     """
 
     kind = "places"

@@ -1,0 +1,304 @@
+"""What is proved of ``expert_cache``: tags by induction; whole units, as seen from their streams, bounded."""
+
+from functools import partial
+from typing import Any
+
+from amaranth.hdl import Array, Assert, Assume, C, Cat, Module, Mux, Signal, Value
+from amaranth.lib.wiring import In
+
+from golden.moe.cache import ExpertCacheSpec
+from hdl.arith.bits import count_ones
+from hdl.moe.cache import ExpertCache
+from hdl.moe.places import Places
+from tb.formal import ABC, Claim, Property
+from tb.formal.dispatch import wire
+
+
+class Tagged(Property):
+    """Any keys looked for, any of them decided, sweeps, pins and marks at any time; a look is at every place, without
+    a change of key, and what is decided is what was chosen."""
+
+    def __init__(self, dut: Places):
+        super().__init__()
+        self.dut = dut
+        self.inputs += [getattr(dut, name) for name, member in dut.signature.members.items() if member.flow is In]
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.dut = dut = self.dut
+        looked = self._protocol(m)
+        spec, slots = dut.spec, range(dut.spec.slots)
+        there, pinned = (self.probe(f"dut.{name}", spec.slots) for name in ("there", "pinned"))
+        guarded, recent, fresh = (self.probe(f"dut.{name}", spec.slots) for name in ("guarded", "recent", "fresh"))
+        keys = [self.probe(f"dut.keys[{n}]", spec.key_bits) for n in slots]
+        order = self.probe("dut.order", spec.slots * spec.slot_bits)
+        places = [order.word_select(n, spec.slot_bits) for n in slots]
+        held = Signal(range(spec.slots + 1), name="their_held")  # loads less evictions
+        with m.If(dut.clear):
+            m.d.sync += held.eq(0)
+        with m.Else():
+            m.d.sync += held.eq(held + (dut.decide & dut.load) - dut.evicts)
+        goes = wire(m, dut.evicts & Array((pinned | guarded)[n] for n in slots)[dut.slot], "protected_goes")
+        m.d.comb += [
+            *(Assert(~(there[a] & there[b]) | (keys[a] != keys[b])) for a in slots for b in range(a)),
+            *(Assert(places[a] != places[b]) for a in slots for b in range(a)),
+            *(Assert(place < spec.slots) for place in places),
+            Assert(held == count_ones(there)),
+            Assert(count_ones(pinned) < spec.slots),
+            Assert(dut.free == spec.slots - count_ones(pinned)),
+            Assert(((pinned | guarded | recent | fresh) & ~there) == 0),
+            Assert(~goes),
+        ]
+        self._scan(m, looked, there, keys, places)
+        return m
+
+    def _protocol(self, m: Module) -> tuple[Signal, Signal, Signal]:
+        """Nothing; looking, ``at`` places so far; looked at all; chosen. One thing at a time."""
+        dut = self.dut
+        phase, at = Signal(2, name="their_phase"), Signal(range(dut.spec.slots + 1), name="their_at")
+        key, sweeps = Signal.like(dut.key, name="their_key", reset_less=True), Signal(name="their_sweeps")
+        idle, looks = phase == 0, dut.look & ~dut.forget
+        one = Cat(dut.look, dut.choose, dut.decide, dut.sweep, dut.clear | dut.begin | dut.fresh_list)
+        marks = dut.look & dut.forget
+        marking = Signal(name="their_marking")
+        swept = dut.sweep & dut.go
+        m.d.comb += [
+            Assume(count_ones(one) <= 1),
+            Assume(~dut.choose | (phase == 2)),
+            Assume(~dut.decide | (phase == 3)),
+            Assume(~(dut.sweep | marks | dut.clear | dut.begin | dut.fresh_list) | idle),
+            Assume(~looks | (phase < 2)),
+            Assume(~marking | marks),
+            Assume(~sweeps | dut.sweep),
+            Assume(~dut.go | dut.sweep),
+            Assume(~dut.mark | marks),
+            Assume(idle & ~marking | (dut.key == key)),
+            Assume((phase != 1) | looks),
+            Assume(~dut.load | (dut.some & ~dut.found)),
+            Assume(~dut.decide | (dut.load == (dut.some & ~dut.found))),
+            Assume(~dut.need | ~dut.decide | dut.some),
+            Assert((phase != 0) | (at.any() == (marking | sweeps))),
+            Assert((phase != 1) | at.any()),
+            Assert(idle | ~(marking | sweeps)),
+            Assert(~(marking & sweeps)),
+        ]
+        m.d.sync += key.eq(dut.key)
+        with m.If(looks):
+            m.d.sync += [phase.eq(Mux(at == dut.spec.slots - 1, 2, 1)), at.eq(Mux(at == dut.spec.slots - 1, 0, at + 1))]
+        with m.Elif(dut.choose):
+            m.d.sync += phase.eq(3)
+        with m.Elif(dut.decide):
+            m.d.sync += phase.eq(0)
+        with m.If(marks | swept):
+            ends = at == dut.spec.slots - 1
+            m.d.sync += [at.eq(Mux(ends, 0, at + 1)), marking.eq(marks & ~ends), sweeps.eq(swept & ~ends)]
+        return phase, at, key
+
+    def _scan(self, m: Module, looked: Any, there: Value, keys: list[Signal], places: list[Value]) -> None:
+        """What a look has seen so far is what stands there."""
+        dut, spec = self.dut, self.dut.spec
+        phase, at, key = looked
+        slots = range(spec.slots)
+        pinned, guarded, recent = (self.probe(f"dut.{name}", spec.slots) for name in ("pinned", "guarded", "recent"))
+        seen = self.probe("dut.seen", 4)
+        firsts = [self.probe(f"dut.first_{n}", spec.slot_bits) for n in range(4)]
+        chosen = self.probe("dut.chosen", spec.slot_bits)
+        kept = self.probe("dut.kept", spec.slot_bits)
+
+        def of(mask: Value, place: Value) -> Value:
+            return Array(mask[n] for n in slots)[place]
+
+        free = there & ~pinned & ~guarded
+        match = Cat(there[n] & (keys[n] == key) for n in slots)
+        kinds = [match, ~there, free & ~recent, free & recent]
+        count = Mux(phase == 2, spec.slots, Mux(phase == 1, at, 0))
+        right = []
+        for n, kind in enumerate(kinds):
+            passed = [(count > p) & of(kind, places[p]) for p in slots]
+            right.append(seen[n] == Cat(passed).any())
+            right += [~(passed[p] & ~Cat(passed[:p]).any()) | (firsts[n] == p) for p in slots]
+        m.d.comb += [
+            Assert(self.probe("dut.place", spec.slot_bits) == at),
+            Assert(at < spec.slots),
+            Assert((phase != 2) | (at == 0)),
+            Assert((phase != 3) | ((at == 0) & ~seen.any())),
+            Assert((phase == 3) | Cat(right).all()),
+            Assert((phase != 3) | (dut.found == match.any())),
+            Assert((phase != 3) | (dut.some == (match | ~there | free).any())),
+            Assert((phase != 3) | ~dut.some | ((chosen < spec.slots) & (Array(places)[chosen] == kept))),
+            Assert((phase != 3) | ~dut.found | of(match, kept)),
+            Assert((phase != 3) | dut.found | ~dut.some | ~of(there & (pinned | guarded), kept)),
+        ]
+
+
+class Cached(Property):
+    """Any lists of known keys, any stalls, loads that take any time and fail or not, jobs that take any time. Seen from
+    the streams alone: what was needed, what stands in which slot, whose job is not done."""
+
+    def __init__(self, dut: ExpertCache, needs: int, patience: int = 0):
+        super().__init__()
+        self.dut, self.most, self.patience = dut, needs, patience
+        self.beat = {name: Signal(w, name=f"any_{name}") for name, w in (("key", dut.spec.key_bits), *ANY)}
+        self.inputs += [*self.beat.values(), *(getattr(dut, name).valid for name in ("desc", "i", "fill", "done"))]
+        self.inputs += [getattr(dut, name).ready for name in ("dma", "grant", "stats")]
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.dut = dut = self.dut
+        taken = {p.name: self._taken(m, p.name) for p in dut.spec.ports}
+        self._table(m, taken)
+        self._memory(m, taken)
+        came, granted = self._jobs(m, taken)
+        if self.patience:
+            self._progress(m, taken, came, granted)
+        return m
+
+    def _taken(self, m: Module, name: str) -> Signal:
+        stream = getattr(self.dut, name)
+        return wire(m, stream.valid & stream.ready, f"{name}_taken")
+
+    def _table(self, m: Module, taken: dict[str, Signal]) -> None:
+        """One, of all keys."""
+        desc, spec = self.dut.desc, self.dut.spec
+        entry = Signal(range(spec.keys + 1), name="their_entry")
+        m.d.sync += entry.eq(entry + taken["desc"])
+        m.d.comb += [
+            Assume(~desc.valid | (entry < spec.keys)),
+            desc.payload.last.eq(entry == spec.keys - 1),
+        ]
+
+    def _memory(self, m: Module, taken: dict[str, Signal]) -> None:
+        """Loads in order, and what a slot holds: nothing from when a load into it goes out, until it is over."""
+        dut, spec = self.dut, self.dut.spec
+        load, fill, grant = dut.dma.payload.data[0], dut.fill.payload.data[0], dut.grant.payload.data[0]
+        asked, over = (Signal(4, name=f"their_{name}") for name in ("asked", "over"))
+        loads = [Signal(spec.slot_bits + spec.key_bits, name=f"their_load_{n}", reset_less=True) for n in range(8)]
+        holds = [Signal(1 + spec.key_bits, name=f"their_slot_{n}") for n in range(spec.slots)]
+        for n, one in enumerate(loads):
+            with m.If(taken["dma"] & (asked[:3] == n)):
+                m.d.sync += one.eq(Cat(load.slot, load.key))
+        m.d.sync += [asked.eq(asked + taken["dma"]), over.eq(over + taken["fill"])]
+        oldest = wire(m, Array(loads)[over[:3]], "their_oldest")
+        for n, held in enumerate(holds):
+            with m.If(taken["dma"] & (load.slot == n)):
+                m.d.sync += held.eq(0)
+            with m.Elif(taken["fill"] & (oldest[: spec.slot_bits] == n) & fill.ok):
+                m.d.sync += held.eq(Cat(1, oldest[spec.slot_bits :]))
+        there = wire(m, Array(holds)[grant.slot] == Cat(C(1, 1), grant.key), "their_there")
+        m.d.comb += [
+            *(fill.number.eq(over), fill.ok.eq(self.beat["ok"])),
+            Assume(~dut.fill.valid | (over != asked)),
+            Assert((asked - over)[:4] <= spec.outstanding + SKIDS),
+            Assert(~dut.dma.valid | (load.number == asked)),
+            Assert(~dut.grant.valid | ~grant.valid | grant.failed | there),
+        ]
+
+    def _jobs(self, m: Module, taken: dict[str, Signal]) -> tuple[Signal, Signal]:
+        """The n-th grant is of the n-th need; no load goes into a slot from its grant to its done. Returns how many
+        needs came and were granted."""
+        dut, spec = self.dut, self.dut.spec
+        beat, grant = dut.i.payload.data[0], dut.grant.payload.data[0]
+        came, granted, done = (Signal(4, name=f"their_{name}") for name in ("came", "granted", "done"))
+        first, need, length = Signal(init=1, name="first"), Signal(name="need"), Signal(4, name="length")
+        kind = wire(m, Mux(first, beat.need, need), "their_kind")
+        comes = wire(m, taken["i"] & beat.valid & kind, "comes")
+        goes = wire(m, taken["grant"] & grant.valid, "goes")
+        with m.If(taken["i"]):
+            last = dut.i.payload.last
+            m.d.sync += [first.eq(last), need.eq(kind), length.eq(Mux(last, 0, length + beat.valid))]
+        keys, slots = (
+            [Signal(w, name=f"their_{name}_{n}", reset_less=True) for n in range(self.most)]
+            for name, w in (("key", spec.key_bits), ("place", spec.slot_bits))
+        )
+        right = []
+        for n, (key, slot) in enumerate(zip(keys, slots, strict=True)):
+            works = Signal(name=f"their_works_{n}", reset_less=True)  # a failed one may be loaded again for the next
+            with m.If(comes & (came == n)):
+                m.d.sync += key.eq(beat.key)
+            with m.If(goes & (granted == n)):
+                m.d.sync += [slot.eq(grant.slot), works.eq(~grant.failed)]
+            right.append((granted == n) & (came > n) & (grant.key == key))
+            under_way = works & (granted > n) & (done <= n) & (dut.dma.payload.data[0].slot == slot)
+            m.d.comb += Assert(~dut.dma.valid | ~under_way)
+        m.d.sync += [came.eq(came + comes), granted.eq(granted + goes), done.eq(done + taken["done"])]
+        m.d.comb += [
+            *(beat[name].eq(self.beat[name]) for name in ("key", "need", "valid")),
+            dut.i.payload.last.eq(self.beat["last"]),
+            Assume(~dut.i.valid | (beat.key < spec.keys)),
+            Assume(~dut.i.valid | ((came < self.most) & (length < spec.most))),
+            Assume(~dut.done.valid | (done != granted)),
+            Assert(~dut.grant.valid | ~grant.valid | Cat(right).any()),
+        ]
+        return came, granted
+
+    def _progress(self, m: Module, taken: dict[str, Signal], came: Value, granted: Value) -> None:
+        """Sources that offer what they may, and sinks that take what comes: then nothing takes long."""
+        dut = self.dut
+        waits = Signal(8, name="their_waits")
+        with m.If((came == granted) | taken["grant"] | (dut.i.ready & ~dut.i.valid)):
+            m.d.sync += waits.eq(0)
+        with m.Else():
+            m.d.sync += waits.eq(waits + 1)
+        owed = self._owed(m, taken)
+        m.d.comb += [
+            *(Assume(getattr(dut, name).ready) for name in ("dma", "grant", "stats")),
+            *(Assume(late < LAZY) for late in owed),
+            Assert(waits < self.patience),
+        ]
+
+    def _owed(self, m: Module, taken: dict[str, Signal]) -> list[Signal]:
+        """For how long a fill and a done have been awaited."""
+        late = []
+        for name, more, valid in (("fill", "dma", 1), ("done", "grant", self.dut.grant.payload.data[0].valid)):
+            owed, since = Signal(4, name=f"owed_{name}"), Signal(4, name=f"since_{name}")
+            m.d.sync += owed.eq(owed + (taken[more] & valid) - taken[name])
+            m.d.sync += since.eq(Mux(owed.any() & ~taken[name], since + ~since.all(), 0))
+            late.append(since)
+        return late
+
+
+ANY = (("need", 1), ("valid", 1), ("last", 1), ("ok", 1))
+"""Fields of ``i`` and ``fill`` that take any value; the others are what they have to be, or 0."""
+
+SKIDS = 4
+"""Loads that stand in the skid buffers of ``dma`` and ``fill``."""
+
+LAZY = 3
+"""Cycles within which memory and jobs answer, where something has to happen in time."""
+
+TAGS = "a key stands in one place only, nothing pinned or protected is evicted, loads less evictions are resident"
+GRANTS = "a grant per need, in order, of a slot that holds the key, which no load enters before its job is done"
+PROGRESS = "a need that came is granted in time when memory and jobs answer in time"
+CYCLES = 27
+
+
+def spec(**values: Any) -> ExpertCacheSpec:
+    return ExpertCacheSpec(**{"slots": 2, "keys": 3, "most": 2, "outstanding": 1} | values)
+
+
+def _tagged(**values: Any) -> Tagged:
+    return Tagged(Places(spec(**values)))
+
+
+def _cached(patience: int = 0, **values: Any) -> Cached:
+    return Cached(ExpertCache(spec(**values)), 3, patience)
+
+
+CLAIMS = (
+    *(
+        Claim("expert_cache", TAGS, f"{slots} slots, {policy}", partial(_tagged, slots=slots, policy=policy, keys=4))
+        for slots, policy in ((1, "fifo"), (2, "lru"), (3, "fifo"), (4, "lru"))
+    ),
+    *(
+        Claim(
+            "expert_cache",
+            GRANTS,
+            f"{slots} slots, 3 keys, {policy}",
+            partial(_cached, slots=slots, policy=policy),
+            CYCLES,
+            ABC,
+        )
+        for slots, policy in ((1, "lru"), (2, "fifo"))
+    ),
+    Claim("expert_cache", PROGRESS, "1 slot, 3 keys", partial(_cached, 26, slots=1), CYCLES, ABC),
+)
