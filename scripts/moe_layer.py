@@ -20,7 +20,7 @@ from golden.moe.expert import expert
 from golden.moe.ffn import lengths
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
 from golden.moe.mixed import Formats
-from golden.moe.pack import pack
+from golden.moe.pack import Packed, pack
 from golden.moe.precision import Weights, plain
 from golden.moe.quantizers import Q4_1, named
 from golden.moe.spec import ConversionSpec, preset, shape
@@ -173,9 +173,19 @@ def _suits(spec: MoEFFNSpec, experts: converted.Experts, tokens: int) -> None:
 def real_batch(spec: MoEFFNSpec, experts: converted.Experts, tokens: int, dynamic: bool = False) -> LayerBatch:
     """The first tokens of the fixture, with as many experts each as the conversion says, or (``dynamic``) with those
     whose score reaches its threshold."""
-    packed, f = experts.packed, fixture.load()
+    f = fixture.load()
     if not 1 <= tokens <= len(f.x):
         raise SpecError(f"tokens must be an integer between 1 and {len(f.x)}, not {tokens}")
+    active = experts.conversion.spec.active
+    least, most = (0, spec.slots or spec.experts) if dynamic else (active, active)
+    tau = int(np.float32(experts.conversion.threshold if dynamic else 0).view(np.uint32))
+    return layer_batch(spec, experts.packed, f.x[:tokens], least, most, tau)
+
+
+def layer_batch(
+    spec: MoEFFNSpec, packed: Packed, x: NDArray[np.float32], least: int, most: int, tau: int = 0
+) -> LayerBatch:
+    """Tokens ``x [T, d]`` for a packed layer; ``least`` to ``most`` experts each, by threshold between them."""
     numbers = range(len(packed.descriptors))
     if spec.ffn.mixed:
         stored = tuple(mixed.expert(packed.weights(i)) for i in numbers)
@@ -185,16 +195,8 @@ def real_batch(spec: MoEFFNSpec, experts: converted.Experts, tokens: int, dynami
     fields: list[list[NDArray[Any]]] = [[getattr(m, name) for m in rows] for name in q4_1.Matrix._fields]
     codes, d, m = (np.stack(both, axis=1).reshape(2 * spec.experts, -1).T for both in fields)
     norm = (1 / np.stack([lengths(q4_1.dequantise(*matrix)) for matrix in rows], axis=1)).astype(np.float32).ravel()
-    active = experts.conversion.spec.active
-    least, most = (0, spec.slots or spec.experts) if dynamic else (active, active)
-    return LayerBatch(
-        float_codes(f.x[:tokens], "fp16"),
-        stored,
-        Rows(Weights(codes, d, m), norm if spec.norms else None),
-        least,
-        most,
-        int(np.float32(experts.conversion.threshold if dynamic else 0).view(np.uint32)),
-    )
+    router = Rows(Weights(codes, d, m), norm if spec.norms else None)
+    return LayerBatch(float_codes(x, "fp16"), stored, router, least, most, tau)
 
 
 def agreement(spec: MoEFFNSpec, job: LayerBatch) -> float:

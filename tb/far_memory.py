@@ -6,14 +6,17 @@ that weights that come are those that stand at the address, in the place, that w
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from golden.moe.precision import Expert
 from golden.moe.resident import MoEResidentSpec
 from golden.ports import Beats, StreamPort
-from tb.transactions import CheckFailed
+from tb.transactions import Case, CheckFailed
+
+WAIT = 1_000_000
+"""Cycles without a beat after which a case is over."""
 
 Beat = tuple[str, bytes, bool]
 
@@ -73,6 +76,8 @@ class FarMemory:
             self._step += tile["final"]
         for name, at, count in (("wgt", "address", "beats"), ("par", "par", "pars")):
             rows = image[name].data[tile[at] : tile[at] + tile[count]]
+            if len(rows) < tile[count]:
+                raise CheckFailed(f"expert {tile['expert']} of step {self._step} has no beat {tile[at] + tile[count]}")
             self._weights.extend((name, row.tobytes(), False) for row in rows)
 
     def gives(self, cycle: int) -> Iterator[Beat]:
@@ -88,3 +93,10 @@ class FarMemory:
 def _packed(port: StreamPort, **values: int) -> Iterator[Beat]:
     beats = port.pack(**{name: np.array([[value]]) for name, value in values.items()})
     yield port.name, beats.data[0].tobytes(), False
+
+
+def answered(case: Case, memory: FarMemory) -> Case:
+    """The case with weights and fills from ``memory``, in place of those that come whenever they are taken; its time is
+    that of memory."""
+    nothing = {name: Beats(b.data[:0], b.last[:0]) for name, b in case.inputs.items() if name in ("fill", "wgt", "par")}
+    return replace(case, inputs={**case.inputs, **nothing}, world=memory, cycles=None, patience=WAIT)

@@ -54,7 +54,7 @@ def random_run(spec: MoEResidentSpec, rng: np.random.Generator, steps: int) -> R
     found: list[Step] = []
     for n in range(steps):
         tokens = int(rng.integers(1, spec.tokens, endpoint=True))
-        batch = moe_ffn.random_batch(spec.moe, rng, tokens)
+        batch = replace(moe_ffn.random_batch(spec.moe, rng, tokens), base=None)
         following = (n + 1) % spec.layers
         some = rng.permutation(spec.experts)[: rng.integers(0, spec.experts, endpoint=True)]
         found.append(Step(batch, n % spec.layers, tuple(int(following * spec.experts + e) for e in some)))

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from golden import fixture, q4_1, quantize
 from golden.moe import codes
 from golden.moe.compensate import compensated
+from golden.moe.precision import BITS
 from golden.moe.quantizers import (
-    BITS,
     FP4,
     GROUP,
     NF4,

@@ -61,13 +61,13 @@ class Queue(NamedTuple):
 class ExpertBatch:
     """A job: FP16 codes ``x[T, d]``, the experts (the shared one, then the routed ones, which ``queues`` count from 0),
     and the queues in order. ``load``: the table of experts comes with the batch; without it, it is the one before.
-    ``base``: the address of the first expert."""
+    ``base``: the address of the first expert; ``None``: each has a place of its own, where addresses begin with 0."""
 
     x: Int
     experts: tuple[Expert, ...]
     queues: tuple[Queue, ...]
     load: bool = True
-    base: int = 0
+    base: int | None = 0
 
     def work(self) -> Iterator[tuple[Expert, Int, F32]]:
         """Expert after expert: its tokens and their weights; the shared one has them all."""
@@ -375,10 +375,12 @@ class ExpertFFNSpec(UnitSpec):
         return [Phase(2 * neurons // self.cols, passes, self.d), Phase(self.d // self.cols, passes, neurons)]
 
     def addresses(self, job: ExpertBatch) -> list[dict[str, int]]:
-        """Where each expert's matrices begin, codes and parameters, one expert behind the other."""
-        found, at, par = [], job.base, job.base
+        """Where each expert's matrices begin, codes and parameters, one expert behind the other unless apart."""
+        found, at, par = [], job.base or 0, job.base or 0
         for mine in job.experts:
             places: dict[str, int] = {}
+            if job.base is None:
+                at = par = 0
             for name, weights, phase in zip(MATRICES, mine.matrices, self._sizes(mine.neurons, 1), strict=True):
                 places |= {name: at, f"{name}_par": par}
                 beats, pars = self._beats(weights, phase)

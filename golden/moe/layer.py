@@ -44,7 +44,8 @@ class Rows:
 class LayerBatch:
     """A job: FP16 codes ``x[T, d]``; experts, the shared one first; the router; how many experts a token has at least
     and at most, and the threshold (FP32 bit pattern). ``table``: bias and scale per expert. ``load``: experts,
-    router and table come with the batch; without it, they are those of the batch before."""
+    router and table come with the batch; without it, they are those of the batch before. ``base`` as of
+    :class:`~golden.moe.expert.ExpertBatch`."""
 
     x: Int
     experts: tuple[Expert, ...]
@@ -54,6 +55,7 @@ class LayerBatch:
     tau: int = 0
     table: Table | None = None
     load: bool = True
+    base: int | None = 0
 
 
 class MoEFFNSpec(UnitSpec):
@@ -255,7 +257,7 @@ class MoEFFNSpec(UnitSpec):
             entries = found.entries[first : first + count]
             weights = entries[:, 2].astype(np.uint32).view(np.float32)
             queues.append(Queue(number, entries[:, 0], weights))
-        return ExpertBatch(job.x, job.experts, tuple(queues), job.load)
+        return ExpertBatch(job.x, job.experts, tuple(queues), job.load, job.base)
 
     # --- streams ---
 

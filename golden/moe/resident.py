@@ -23,7 +23,8 @@ STOPPED = "an expert could not be loaded: stopped"
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A batch in a layer, and the keys that are hinted at behind it: what later ones may need."""
+    """A batch in a layer (its ``base`` ``None``: a routed expert is in some place), and the keys that are hinted at
+    behind it: what later ones may need."""
 
     batch: LayerBatch
     layer: int

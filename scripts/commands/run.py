@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from gen.registry import unit
 from golden.spec import SpecError
-from scripts import configuration, kmeans_layer, layers, mixpe_layer, moe_layer
+from scripts import configuration, kmeans_layer, layers, mixpe_layer, moe_layer, resident_layer
 
 NAME = "run"
 HELP = "push a real layer through the RTL and compare every output bit with the golden model"
@@ -21,6 +21,10 @@ ENGINES: dict[str, tuple[str, Measure]] = {
     "kmeans": ("kmeans_linear", kmeans_layer.measure),
 }
 """The unit, and what pushes a layer through it: settings, the layer, tokens, outliers, progress."""
+
+
+LAYER: dict[str, object] = {"engine": "mixpe", "outliers": None, "model": "fixture", "layer": None, "matrix": "gate"}
+"""Options of a single matrix, as they are unless given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +54,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,...",
         help="of --moe: the experts' formats by turns, the shared one first, such as q4_1,lookup4x64,signed8",
     )
+    parser.add_argument(
+        "--cache", type=configuration.natural, metavar="N", help="of --moe S2A2E16: places on chip for N experts"
+    )
+    parser.add_argument(
+        "--predictor",
+        choices=[name for name in resident_layer.PREDICTORS if name != "none"],
+        default="next-router",
+        help="of --cache: what is prefetched, beside a run without prefetch (default: next-router)",
+    )
+    parser.add_argument("--batches", type=configuration.natural, default=4, metavar="N", help="of --cache (default: 4)")
+    parser.add_argument(
+        "--bandwidth",
+        type=configuration.natural,
+        default=16,
+        metavar="N",
+        help="of --cache: bytes per cycle (default: 16)",
+    )
     configuration.add_layers(parser)
 
 
@@ -69,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
     from tb.transactions import CheckFailed
 
     if args.moe is not None:
-        return _mixture(args)
-    for option in ("dynamic", "formats"):
+        return _mixture(args) if args.cache is None else _resident(args)
+    for option in ("dynamic", "formats", "cache"):
         if getattr(args, option):
             raise SpecError(f"{option} must be left out without --moe")
     name, measure = ENGINES[args.engine]
@@ -85,14 +106,36 @@ def run(args: argparse.Namespace) -> int:
     return int(report.mismatches > 0)
 
 
+def _alone(args: argparse.Namespace, what: str, usual: dict[str, object]) -> None:
+    """:class:`SpecError` for options that mean nothing with ``what``."""
+    for option, value in usual.items():
+        if getattr(args, option) != value:
+            raise SpecError(f"{option} must be left out with --{what}, not {getattr(args, option)}")
+
+
+def _resident(args: argparse.Namespace) -> int:
+    from tb.build import BuildError
+    from tb.transactions import CheckFailed
+
+    _alone(args, "cache", LAYER | {"dynamic": False, "formats": None})
+    settings = [{"places": args.cache}, *configuration.settings(args, unit("moe_resident"))]
+    runs = ("none", args.predictor)
+    try:
+        report = resident_layer.measure(
+            settings, args.moe, args.tokens, args.batches, runs, args.bandwidth, resident_layer.LATENCY, _say
+        )
+    except (CheckFailed, BuildError) as e:
+        print(e, file=sys.stderr)
+        return 1
+    print(report.to_json() if args.json else report.text())
+    return int(report.mismatches > 0)
+
+
 def _mixture(args: argparse.Namespace) -> int:
     from tb.build import BuildError
     from tb.transactions import CheckFailed
 
-    usual = {"engine": "mixpe", "outliers": None, "model": "fixture", "layer": None, "matrix": "gate"}
-    for option, value in usual.items():
-        if getattr(args, option) != value:
-            raise SpecError(f"{option} must be left out with --moe, not {getattr(args, option)}")
+    _alone(args, "moe", LAYER)
     settings = configuration.settings(args, unit("moe_ffn"))
     formats = args.formats.split(",") if args.formats else ()
     try:
