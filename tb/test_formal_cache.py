@@ -41,7 +41,7 @@ def test_grants(claim: Claim) -> None:
 def test_broken_tags(method: str, old: str, new: str) -> None:
     faulty = rewritten(Places, old, new, method)
     with pytest.raises(Refuted):
-        prove(Claim("places", "as before", "as before", lambda: Tagged(faulty(spec(keys=4))), 18))
+        prove(Claim("places", "as before", "as before", lambda: Tagged(faulty(spec(slots=3, keys=4))), 24))
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ class Places(wiring.Component):
         slots = [order.word_select(n, spec.slot_bits) for n in range(spec.slots)]
         with m.If(self.decide & (self.load | used)):
             for n, after in enumerate((*slots[1:], self.slot)):
-                with m.If(chosen <= n):
+                with m.If(1 if n == len(slots) - 1 else chosen <= n):  # the last place moves always
                     m.d.sync += slots[n].eq(after)
 
     def _count(self, m: Module) -> None:
