@@ -1,0 +1,256 @@
+"""What an expert cache costs in time: a text's batches through all layers, experts from a memory of stated speed.
+
+A batch begins a layer; its shared expert, which never leaves, is computed while the router decides; then the routed
+experts, ascending, each when it is there. Loads are made one after the other, in the order of the decisions
+(:mod:`golden.moe.residency`): what the layer needs, then what is guessed for a later one; a load waits until the last
+job on its place is through. Nothing else takes time between layers. Cycles are those of ``expert_ffn`` and of the
+router, which their benches hold to the RTL.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from golden.mixpe.job import Gemm
+from golden.moe.dispatch import Batch
+from golden.moe.dispatch import Token as Chosen
+from golden.moe.expert import Expert, ExpertBatch, Queue, Weights
+from golden.moe.ffn import Int
+from golden.moe.foresight import Ranks
+from golden.moe.gate import Group
+from golden.moe.gate import Token as Scored
+from golden.moe.layer import MoEFFNSpec
+from golden.moe.residency import BELADY, Belady, Counts, Decision, KeyList, Residency
+from golden.moe.scoring import Tokens
+
+
+class Memory(NamedTuple):
+    """Where experts come from. A load's ``latency`` hides behind the load before it."""
+
+    bandwidth: int
+    """bytes per cycle"""
+    latency: int
+    """cycles from the request to the first byte"""
+
+
+class Times(NamedTuple):
+    """Cycles of a batch in a layer."""
+
+    known: int
+    """until its experts are known"""
+    shared: int
+    """until the first routed expert may begin"""
+    after: int
+    """from the last expert to the end of the layer"""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A configuration of ``moe_ffn`` with a shared expert of ``shared`` neurons and routed ones of ``routed``, of which
+    a token has ``active``; an expert is ``size`` bytes."""
+
+    spec: MoEFFNSpec
+    shared: int
+    routed: int
+    active: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of a routed expert: codes and parameters of its three matrices."""
+        engine = self.spec.ffn.engine
+        bits = engine.weight_format.bits + engine.port("par").lane_width / self.spec.group
+        return round(self.routed * 3 * self.spec.d * bits / 8)
+
+    @cache  # noqa: B019 - a handful of machines
+    def times(self, tokens: int) -> Times:
+        """Of so many tokens."""
+        alone = self.spec.ffn.cycles(self._batch(tokens, 0))
+        after = tokens * self.spec.d // self.spec.ffn.words
+        return Times(self._known(tokens), alone - after, after)
+
+    @cache  # noqa: B019
+    def expert(self, tokens: int) -> int:
+        """Cycles of a routed expert for so many tokens."""
+        return self.spec.ffn.cycles(self._batch(tokens, tokens)) - self.spec.ffn.cycles(self._batch(tokens, 0))
+
+    def _batch(self, tokens: int, queued: int) -> ExpertBatch:
+        """A batch of that shape: its values are not looked at."""
+        experts = tuple(_blank(self.spec.d, neurons) for neurons in (self.shared, self.routed))
+        queue = Queue(0, np.arange(queued), np.ones(queued, np.float32))
+        return ExpertBatch(np.zeros((tokens, self.spec.d), np.int64), experts, (queue,) * bool(queued), load=False)
+
+    def _known(self, tokens: int) -> int:
+        spec, k = self.spec, self.active
+        w = np.zeros((spec.d, 2 * spec.experts), np.int64)
+        scale = np.zeros((spec.d // spec.group, 2 * spec.experts))
+        gemm = Gemm(x=np.zeros((tokens, spec.d), np.int64), w=w, scale=scale, extra=scale)
+        norm = np.ones(2 * spec.experts, np.float32) if spec.norms else None
+        scored = Scored(np.zeros(spec.experts, np.int64), k, k)
+        chosen = Batch((Chosen(np.arange(k), np.zeros(k, np.int64)),) * tokens)
+        sent = spec.gate.cycles(Group((scored,) * tokens)) + spec.dispatch.cycles(chosen)
+        return spec.router.cycles(Tokens(gemm, norm)) + sent
+
+
+def _blank(d: int, neurons: int) -> Expert:
+    """So many neurons and no weights."""
+    nothing = np.zeros((1, 0))
+    return Expert(Weights(np.zeros((d, 0)), nothing), Weights(np.zeros((neurons, 0)), nothing))
+
+
+class Step(NamedTuple):
+    """A batch in a layer."""
+
+    layer: int
+    tokens: int
+    needs: dict[int, int]
+    """expert: its tokens; ascending, the order of use"""
+    hints: list[int]
+    """experts that are guessed, in the order of the tokens that are guessed to need them"""
+
+
+def steps(chosen: Int, guess: Ranks | None, batch: int, late: bool = False, blind: bool = False) -> list[Step]:
+    """Of a text, ``batch`` consecutive tokens at a time: ``chosen [T, L, k]``, ``guess [T, L, ...]``, of which the
+    first k count. ``late``: a batch has the guesses for the tokens of the batch before. ``blind``: none for layer 0.
+    """
+    found = []
+    tokens, layers, k = chosen.shape
+    for start in range(0, tokens, batch):
+        mine = chosen[start : start + batch]
+        guessed = (
+            None if guess is None else guess[max(0, start - batch) : start] if late else guess[start:][: len(mine)]
+        )
+        for layer in range(layers):
+            experts, counts = np.unique(mine[:, layer], return_counts=True)
+            known = guessed is not None and not (blind and layer == 0)
+            hints = guessed[:, layer, :k].ravel().tolist() if guessed is not None and known else []
+            needs = dict(zip(experts.tolist(), counts.tolist(), strict=True))
+            found.append(Step(layer, len(mine), needs, list(dict.fromkeys(hints))))
+    return found
+
+
+class Job(NamedTuple):
+    """An expert's part of a step: the place it reads, and whether it must be loaded there first."""
+
+    tokens: int
+    place: int
+    miss: bool
+
+
+class Planned(NamedTuple):
+    """What is decided in a step."""
+
+    tokens: int
+    jobs: list[Job]
+    prefetches: list[int]
+    """places"""
+
+
+@dataclass(frozen=True)
+class Caches:
+    """``slots`` places for experts: of each layer, or, ``shared``, of all layers together. ``ahead``: guesses are
+    loaded so many layers before."""
+
+    slots: int
+    policy: str
+    shared: bool = False
+    ahead: int = 1
+
+    def plan(self, work: Sequence[Step]) -> tuple[list[Planned], Counts]:
+        """All decisions, which no time changes. ``belady`` looks at needs alone, and prefetches nothing."""
+        caches = self._made(work)
+        planned = []
+        for at, step in enumerate(work):
+            jobs = [
+                Job(step.needs[expert], self._place(step, decision), decision.miss)
+                for expert, decision in zip(step.needs, self._needed(caches, step), strict=True)
+            ]
+            later = work[at + self.ahead] if at + self.ahead < len(work) else None
+            planned.append(Planned(step.tokens, jobs, self._hinted(caches, later) if later else []))
+        return planned, _sum(cache.counts for cache in dict.fromkeys(caches.values()))
+
+    def _made(self, work: Sequence[Step]) -> dict[int, "_Cache"]:
+        layers = sorted({step.layer for step in work})
+        if self.shared:
+            return dict.fromkeys(layers, _Cache(self, work))
+        return {layer: _Cache(self, [s for s in work if s.layer == layer]) for layer in layers}
+
+    def _needed(self, caches: dict[int, "_Cache"], step: Step) -> list[Decision]:
+        return caches[step.layer].needed([_key(step, expert) for expert in step.needs])
+
+    def _hinted(self, caches: dict[int, "_Cache"], step: Step) -> list[int]:
+        if self.policy == BELADY or not step.hints:
+            return []
+        decided = caches[step.layer].residency.decide(KeyList([_key(step, e) for e in step.hints], need=False))
+        return [self._place(step, decision) for decision in decided if decision.miss]
+
+    def _place(self, step: Step, decision: Decision) -> int:
+        assert decision.slot is not None
+        return decision.slot if self.shared else step.layer * self.slots + decision.slot
+
+
+class _Cache:
+    """Of some steps."""
+
+    def __init__(self, of: Caches, work: Sequence[Step]) -> None:
+        needs = [_key(step, expert) for step in work for expert in step.needs]
+        self.residency = Belady(of.slots, needs) if of.policy == BELADY else Residency(of.slots, of.policy)
+
+    @property
+    def counts(self) -> Counts:
+        return self.residency.counts
+
+    def needed(self, keys: list[int]) -> list[Decision]:
+        if self.residency.policy != BELADY:
+            return self.residency.decide(KeyList(keys))
+        return [decision for key in keys for decision in self.residency.decide(KeyList([key]))]
+
+
+LAYERS = 1 << 16
+
+
+def _key(step: Step, expert: int) -> int:
+    return expert * LAYERS + step.layer
+
+
+def _sum(counts: Iterator[Counts]) -> Counts:
+    total = Counts()
+    for one in counts:
+        for name, value in vars(one).items():
+            setattr(total, name, getattr(total, name) + value)
+    return total
+
+
+class Time(NamedTuple):
+    """What a text takes. ``late``: experts that were on their way and not there when their turn came."""
+
+    cycles: int
+    stalled: int
+    late: int
+
+
+def play(planned: Sequence[Planned], places: int, machine: Machine, memory: Memory) -> Time:
+    """Of decisions about so many ``places``: cycles in all, and cycles in which the array waits for an expert."""
+    load = -(-machine.size // memory.bandwidth)
+    batches = {tokens: machine.times(tokens) for tokens in {step.tokens for step in planned}}
+    jobs = {tokens: machine.expert(tokens) for tokens in {job.tokens for step in planned for job in step.jobs}}
+    now = free = stalled = late = 0  # free: the memory's
+    ready, through = [0] * places, [0] * places
+    for step in planned:
+        times = batches[step.tokens]
+        known, now = now + times.known, now + times.shared
+        for job in step.jobs:
+            if job.miss:
+                free = max(free, known, through[job.place]) + load
+                ready[job.place] = free + memory.latency
+            wait = max(0, ready[job.place] - now)
+            stalled, late = stalled + wait, late + (wait > 0 and not job.miss)
+            now += wait + jobs[job.tokens]
+            through[job.place] = now
+        for place in step.prefetches:
+            free = max(free, known, through[place]) + load
+            ready[place] = free + memory.latency
+        now += times.after
+    return Time(now, stalled, late)
