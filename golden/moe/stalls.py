@@ -112,20 +112,16 @@ class Step(NamedTuple):
 
 
 def steps(chosen: Int, guess: Ranks | None, batch: int, late: bool = False, blind: bool = False) -> list[Step]:
-    """Of a text, ``batch`` consecutive tokens at a time: ``chosen [T, L, k]``, ``guess [T, L, ...]``, of which the
-    first k count. ``late``: a batch has the guesses for the tokens of the batch before. ``blind``: none for layer 0.
+    """Of a text, ``batch`` consecutive tokens at a time: ``chosen [T, L, k]``, ``guess [T, L, n]``, all n of a token
+    being guessed. ``late``: a batch has the guesses for the tokens of the batch before. ``blind``: none for layer 0.
     """
     found = []
-    tokens, layers, k = chosen.shape
-    for start in range(0, tokens, batch):
+    for start in range(0, len(chosen), batch):
         mine = chosen[start : start + batch]
-        guessed = (
-            None if guess is None else guess[max(0, start - batch) : start] if late else guess[start:][: len(mine)]
-        )
-        for layer in range(layers):
+        known = slice(max(0, start - batch), start) if late else slice(start, start + batch)
+        for layer in range(chosen.shape[1]):
             experts, counts = np.unique(mine[:, layer], return_counts=True)
-            known = guessed is not None and not (blind and layer == 0)
-            hints = guessed[:, layer, :k].ravel().tolist() if guessed is not None and known else []
+            hints = [] if guess is None or (blind and layer == 0) else guess[known, layer].ravel().tolist()
             needs = dict(zip(experts.tolist(), counts.tolist(), strict=True))
             found.append(Step(layer, len(mine), needs, list(dict.fromkeys(hints))))
     return found
