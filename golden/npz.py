@@ -42,14 +42,12 @@ def load(path: Path, names: Iterable[str], what: str) -> Arrays:
             raise SpecError(f"{what} {path} must hold its arrays uncompressed")
         with np.load(path, allow_pickle=False) as npz:
             return {name: npz[name] for name in names}
+    except SpecError:
+        raise
     except OSError as e:
         raise SpecError(f"{what} {path} cannot be read: {e.strerror or e}") from None
-    except KeyError as e:
-        raise SpecError(f"{what} {path} cannot be read: {e.args[0]}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, MemoryError, SyntaxError, TypeError) as e:
-        if isinstance(e, SpecError):
-            raise
-        raise SpecError(f"{what} {path} cannot be read: {e}") from None
+    except Exception as e:  # damage surfaces as ValueError, KeyError, BadZipFile, NotImplementedError, MemoryError, ...
+        raise SpecError(f"{what} {path} cannot be read: {e.args[0] if e.args else type(e).__name__}") from None
 
 
 def floats(found: Arrays, shapes: Mapping[str, tuple[int, ...]], what: str) -> None:

@@ -1,10 +1,11 @@
 """What an expert cache costs in time: a text's batches through all layers, experts from a memory of stated speed.
 
 A batch begins a layer; its shared expert, which never leaves, is computed while the router decides; then the routed
-experts, ascending, each when it is there. Loads are made one after the other, in the order of the decisions
-(:mod:`golden.moe.residency`): what the layer needs, then what is guessed for a later one; a load waits until the last
-job on its place is through. Nothing else takes time between layers. Cycles are those of ``expert_ffn`` and of the
-router, which their benches hold to the RTL.
+experts, ascending, each when it is there. As in the unit ``expert_cache``, decisions (:mod:`golden.moe.residency`) are
+made in order, what the layer needs, then what is guessed for a later one; each waits until its place is loaded and the
+last job on it is through. Loads are made one after the other, those that are needed before those that are guessed.
+Neither a decision nor anything between two layers takes time. Cycles of the array are those of ``expert_ffn``, of the
+router and what follows it, which their benches hold to the RTL.
 """
 
 from collections.abc import Iterator, Sequence
@@ -227,26 +228,74 @@ class Time(NamedTuple):
     late: int
 
 
+class Loader:
+    """Loads, one at a time: what is needed before what is guessed, else in the order in which they are asked for; what
+    has begun ends."""
+
+    def __init__(self, places: int, cycles: int, latency: int) -> None:
+        self.ready = [0] * places
+        """when each place's load is there"""
+        self._cycles, self._latency = cycles, latency
+        self._free = 0
+        self._queue: dict[int, int] = {}
+        """guessed: place, since when; in order"""
+
+    def guessed(self, place: int, now: int) -> None:
+        self._queue[place] = now
+
+    def needed(self, place: int, now: int) -> None:
+        self._until(now)
+        self._begin(place, now)
+
+    def forward(self, place: int, now: int) -> None:
+        """It turns out to be needed."""
+        self._until(now)
+        if place in self._queue:
+            self._begin(place, now)
+
+    def settled(self, place: int) -> int:
+        """When nothing is loaded there any more, with nothing new asked for."""
+        while place in self._queue:
+            first, since = next(iter(self._queue.items()))
+            self._begin(first, since)
+        return self.ready[place]
+
+    def _until(self, now: int) -> None:
+        """What begins before."""
+        while self._queue:
+            place, since = next(iter(self._queue.items()))
+            if max(self._free, since) >= now:
+                return
+            self._begin(place, since)
+
+    def _begin(self, place: int, now: int) -> None:
+        self._queue.pop(place, None)
+        self._free = max(self._free, now) + self._cycles
+        self.ready[place] = self._free + self._latency
+
+
 def play(planned: Sequence[Planned], places: int, machine: Machine, memory: Memory) -> Time:
     """Of decisions about so many ``places``: cycles in all, and cycles in which the array waits for an expert."""
-    load = -(-machine.size // memory.bandwidth)
     batches = {tokens: machine.times(tokens) for tokens in {step.tokens for step in planned}}
     jobs = {tokens: machine.expert(tokens) for tokens in {job.tokens for step in planned for job in step.jobs}}
-    now = free = stalled = late = 0  # free: the memory's
-    ready, through = [0] * places, [0] * places
+    loader = Loader(places, -(-machine.size // memory.bandwidth), memory.latency)
+    through = [0] * places
+    now = deciding = stalled = late = 0
     for step in planned:
         times = batches[step.tokens]
-        known, now = now + times.known, now + times.shared
+        deciding, now = max(deciding, now + times.known), now + times.shared
         for job in step.jobs:
             if job.miss:
-                free = max(free, known, through[job.place]) + load
-                ready[job.place] = free + memory.latency
-            wait = max(0, ready[job.place] - now)
+                deciding = max(deciding, through[job.place], loader.settled(job.place))
+                loader.needed(job.place, deciding)
+            else:
+                loader.forward(job.place, deciding)
+            wait = max(0, loader.ready[job.place] - now)
             stalled, late = stalled + wait, late + (wait > 0 and not job.miss)
             now += wait + jobs[job.tokens]
             through[job.place] = now
         for place in step.prefetches:
-            free = max(free, known, through[place]) + load
-            ready[place] = free + memory.latency
+            deciding = max(deciding, through[place], loader.settled(place))
+            loader.guessed(place, deciding)
         now += times.after
     return Time(now, stalled, late)
