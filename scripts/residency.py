@@ -223,6 +223,8 @@ def run(args: argparse.Namespace) -> int:
         raise SpecError(f"moe must be one configuration with --weights, not {args.moe}")
     if args.plot:
         plot.check(args.plot)
+    if args.json:
+        _writable(args.json)
     from golden.llama.weights import ModelFile
 
     file = ModelFile(model_store.find(args.model))
@@ -230,9 +232,11 @@ def run(args: argparse.Namespace) -> int:
     columns = [f"{b} B/cycle" for b in BANDWIDTHS]
     for name, spec in specs.items():
         both = traces.read(file, spec, _say)
+        if not 1 <= args.tokens <= len(both.test.tokens):
+            raise SpecError(f"tokens must be an integer between 1 and {len(both.test.tokens)}, not {args.tokens}")
         _, predictor = sida.predictor(both, args.hidden, how, args.weights, _say)
         study = Study(name, both, sida.guesses(both, predictor, how.sequence), file.config.ffn, args.tokens)
-        results = [study.result(setting, BANDWIDTHS) for setting in settings(study)]
+        results = [study.result(setting, BANDWIDTHS) for setting in dict.fromkeys(settings(study))]
         found += [result.row for result in results]
         print(f"{name}: {args.tokens} tokens, an expert is {study.machine.size:,} bytes")
         for batch in BATCHES:
@@ -246,8 +250,20 @@ def run(args: argparse.Namespace) -> int:
         if args.plot:
             draw(args.plot, study, results)
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        _write(args.json, found)
     return 0
+
+
+def _writable(path: Path) -> None:
+    """Refuses what could not be written, before anything is measured."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise SpecError(f"json must be a file in a folder that is there, not {path}")
+
+
+def _write(path: Path, found: list[dict[str, Any]]) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(found, indent=1) + "\n")
+    part.replace(path)
 
 
 def _say(text: str) -> None:

@@ -26,6 +26,7 @@ from golden.moe.gate import Token as Scored
 from golden.moe.layer import MoEFFNSpec
 from golden.moe.residency import BELADY, Belady, Counts, Decision, KeyList, Residency
 from golden.moe.scoring import Tokens
+from golden.spec import SpecError
 
 
 class Memory(NamedTuple):
@@ -51,12 +52,18 @@ class Times(NamedTuple):
 @dataclass(frozen=True)
 class Machine:
     """A configuration of ``moe_ffn`` with a shared expert of ``shared`` neurons and routed ones of ``routed``, of which
-    a token has ``active``; an expert is ``size`` bytes."""
+    a token has ``active``. :class:`~golden.spec.SpecError` for neurons that the configuration has no tiles for."""
 
     spec: MoEFFNSpec
     shared: int
     routed: int
     active: int
+
+    def __post_init__(self) -> None:
+        for unit in self.spec.ffn.grain:
+            for neurons in (self.shared, self.routed):
+                if neurons % unit:
+                    raise SpecError(f"neurons of an expert must be a multiple of {unit}, not {neurons}")
 
     @property
     def size(self) -> int:

@@ -11,6 +11,7 @@ from golden import model_store
 from golden.llama.perplexity import perplexity
 from golden.moe.distill import TrainingSpec
 from golden.moe.foresight import Hits
+from golden.moe.predictor import PredictorSpec
 from golden.spec import SpecError
 from scripts import configuration, experts, sida, traces
 from scripts.resumable import aligned
@@ -47,7 +48,8 @@ def add_predictor(parser: argparse.ArgumentParser) -> None:
 
 
 def training(args: argparse.Namespace) -> TrainingSpec:
-    """:class:`~golden.spec.SpecError` for bad ones."""
+    """:class:`~golden.spec.SpecError` for bad ones, and for a bad ``--hidden``."""
+    PredictorSpec.parse("hidden", args.hidden)
     values: dict[str, Any] = {}
     for setting in args.train:
         values |= set_layer(setting)
