@@ -430,7 +430,7 @@ def test_results_with_a_cache(tiny: str, capsys: Capture, tmp_path: Path, monkey
         assert r["bytes"] == 3840 * (r["counts"]["misses"] + r["counts"]["prefetched"])
     for bad, sentence in (
         (("--plot", "x.pdf"), "plot must be a file name that ends in .svg or .png, not 'x.pdf'"),
-        (("--tokens", "0"), "tokens must be an integer between 1 and 55, not 0"),
+        (("--tokens", "0"), "tokens must be an integer between 1 and 51, not 0"),
         (("--json", str(tmp_path)), f"json must be a file in a folder that is there, not {tmp_path}"),
     ):
         code = residency.main(["--model", tiny, "--moe", "S1A1E3", *short, *bad])
