@@ -208,7 +208,7 @@ def _parse(name: str, value: Any, want: type) -> Any:
     try:
         return want(value)
     except ValueError:
-        raise SpecError(f"{name} must be an integer, not {value!r}") from None
+        raise SpecError(f"{name} must be {'a number' if want is float else 'an integer'}, not {value!r}") from None
 
 
 def _toml(value: Any) -> str:
