@@ -44,6 +44,11 @@ def rewritten(unit: Any, old: str, new: str, method: str = "elaborate") -> Any:
     return type(unit.__name__, (unit,), {method: names[method]})
 
 
+def later(*values: Any) -> list[Any]:
+    """Parameters of a test that are builds of their own, for ``make test-all``."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def one_in(count: int, names: Iterable[str]) -> list[Any]:
     """Parameters of a test: each fault is a build of its own, so the others wait for ``make test-all``."""
     return [pytest.param(name, marks=pytest.mark.slow) if i % count else name for i, name in enumerate(names)]

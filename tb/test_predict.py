@@ -187,7 +187,7 @@ def test_cycles_are_those_of_the_unit(name: str, tokens: int) -> None:
     times = at.times(tokens)
     routed = sum(at.expert(len(queue.tokens)) for queue in work.queues)
     assert times.shared + routed + times.after == at.spec.ffn.cycles(work)
-    assert at.size == real.weight_bytes(at.spec, [at.routed])
+    assert at.size == at.spec.ffn.weight_bytes(job.experts[1])
     assert 0 < times.known < times.shared
     assert name == moe_fixture.SPEC.name
 

@@ -11,7 +11,11 @@ def test_every_unit_has_a_bench() -> None:
     assert set(BENCHES) == set(UNITS)
 
 
-LONG = {("expert_ffn", "smollm2"), *(("moe_ffn", preset) for preset in ("smollm2", "square", "decode"))}
+LONG = {
+    ("expert_ffn", "smollm2"),
+    ("moe_resident", "smollm2"),
+    *(("moe_ffn", preset) for preset in ("smollm2", "square", "decode")),
+}
 """Whole layers."""
 
 

@@ -18,12 +18,13 @@ import numpy as np
 from golden.mixpe.job import Gemm
 from golden.moe.dispatch import Batch
 from golden.moe.dispatch import Token as Chosen
-from golden.moe.expert import Expert, ExpertBatch, Queue, Weights
+from golden.moe.expert import ExpertBatch, Queue
 from golden.moe.ffn import Int
 from golden.moe.foresight import Ranks
 from golden.moe.gate import Group
 from golden.moe.gate import Token as Scored
 from golden.moe.layer import MoEFFNSpec
+from golden.moe.precision import Expert, Weights
 from golden.moe.residency import BELADY, Belady, Counts, Decision, KeyList, Residency
 from golden.moe.scoring import Tokens
 from golden.spec import SpecError
