@@ -26,7 +26,8 @@ class FarMemory:
     """One load after another: a beat of ``length`` takes ``1 / rate`` cycles, and a load ``delay`` more, which hide
     behind the load before it. ``experts`` by key; ``shared`` of each step, which are always there.
 
-    :class:`~tb.transactions.CheckFailed` for a tile of a place that is empty or not filled yet.
+    Places give a beat of codes and one of parameters per cycle. :class:`~tb.transactions.CheckFailed` for a tile of a
+    place that is empty, not filled yet, or filled anew before its last beat.
     """
 
     spec: MoEResidentSpec
@@ -42,7 +43,7 @@ class FarMemory:
         self._near = [self.spec.ffn.memory((one,)) for one in self.shared]
         self._places: dict[int, int | None] = {}  # key, or that one is on its way
         self._fills: deque[tuple[int, int, int, int]] = deque()  # when, number, slot, key
-        self._weights: deque[Beat] = deque()
+        self._tiles: dict[str, deque[tuple[int | None, int | None, bytes]]] = {"wgt": deque(), "par": deque()}
         self._free = 0
         self._step = 0
 
@@ -66,8 +67,10 @@ class FarMemory:
         self.beats += length
 
     def _fetch(self, tile: dict[str, int]) -> None:
+        slot: int | None = None
+        key: int | None = None
         if tile["expert"]:
-            key = self._places.get(tile["slot"])
+            slot, key = tile["slot"], self._places.get(tile["slot"])
             if key is None:
                 raise CheckFailed(f"expert {tile['expert']} of step {self._step} is asked of a place without one")
             image = self._far[key]
@@ -78,7 +81,7 @@ class FarMemory:
             rows = image[name].data[tile[at] : tile[at] + tile[count]]
             if len(rows) < tile[count]:
                 raise CheckFailed(f"expert {tile['expert']} of step {self._step} has no beat {tile[at] + tile[count]}")
-            self._weights.extend((name, row.tobytes(), False) for row in rows)
+            self._tiles[name].extend((slot, key, row.tobytes()) for row in rows)
 
     def gives(self, cycle: int) -> Iterator[Beat]:
         """Beats of input streams that are there from this cycle on."""
@@ -86,8 +89,12 @@ class FarMemory:
             _, number, slot, key = self._fills.popleft()
             self._places[slot] = key
             yield from _packed(self.spec.port("fill"), number=number, ok=1)
-        while self._weights:
-            yield self._weights.popleft()
+        for name, rows in self._tiles.items():
+            if rows:
+                place, expert, row = rows.popleft()
+                if place is not None and self._places[place] != expert:
+                    raise CheckFailed(f"place {place} is written while expert {expert} is read from it")
+                yield name, row, False
 
 
 def _packed(port: StreamPort, **values: int) -> Iterator[Beat]:

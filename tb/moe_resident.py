@@ -26,7 +26,8 @@ def bench(spec: MoEResidentSpec, seed: int) -> list[Case]:
     everything = _everything(spec, rng)
     cases = [
         *(_case(spec, f"steps-{n}", [random_run(spec, rng, n)], seed) for n in (1, 2)),
-        _case(spec, "no-needs", [_without(spec, rng)], seed),
+        _case(spec, "no-needs", [_without(spec, rng, 3)], seed),
+        _case(spec, "needs-and-none", [_without(spec, rng, 2)], seed),
         _case(spec, "all-needed", [everything], seed),
         _case(spec, "two-runs", runs, seed),
         *(_case(spec, f"{p.name}-late", runs[:1], seed, stall={p.name: 240}) for p in spec.ports),
@@ -67,16 +68,18 @@ def far(spec: MoEResidentSpec, rng: np.random.Generator) -> np.ndarray:
     return np.stack((np.cumsum(lengths), lengths), axis=1)
 
 
-def _without(spec: MoEResidentSpec, rng: np.random.Generator) -> ResidentRun:
-    """No token has routed experts, nothing is hinted at."""
-    run = random_run(spec, rng, 3)
-    quiet = (Step(replace(s.batch, k_min=0, k_max=0), s.layer) for s in run.steps)
-    return replace(run, steps=tuple(quiet))
+def _without(spec: MoEResidentSpec, rng: np.random.Generator, quiet: int) -> ResidentRun:
+    """So many batches of three have no routed experts and no hints behind them; the others have all."""
+    steps = [
+        Step(replace(s.batch, k_min=0, k_max=0), s.layer) if n % 3 < quiet else s
+        for n, s in enumerate(_everything(spec, rng, 6).steps)
+    ]
+    return ResidentRun(far(spec, rng), tuple(steps))
 
 
-def _everything(spec: MoEResidentSpec, rng: np.random.Generator) -> ResidentRun:
+def _everything(spec: MoEResidentSpec, rng: np.random.Generator, number: int = 4) -> ResidentRun:
     """All experts of each layer: more than there are places for, where those are fewer."""
     most = spec.slots or spec.experts
-    run = random_run(spec, rng, 4)
+    run = random_run(spec, rng, number)
     steps = (replace(s, batch=replace(s.batch, k_min=most, k_max=most)) for s in run.steps)
     return replace(run, steps=tuple(steps))

@@ -11,10 +11,12 @@ from golden.spec import SpecError
 from hdl.layers.moe_resident import MoEResident
 from hdl.moe.needs import Needs
 from tb.cosim import compile
-from tb.faults import later, one_in, turns_red
+from tb.far_memory import FarMemory, answered
+from tb.faults import later, one_in, rewritten, turns_red
 from tb.moe_resident import bench, random_run
-from tb.runner import both_see_the_same, run_bulk
-from tb.transactions import case_of
+from tb.runner import both_see_the_same, run_bulk, run_cocotb
+from tb.test_stream import simulate
+from tb.transactions import Case, CheckFailed, case_of
 
 SMALL = {"d": 32, "neurons": 32, "tokens": 3, "rows": 2, "cols": 4, "group": 16}
 TINY = MoEResidentSpec(**SMALL, experts=3, layers=2, places=2)
@@ -50,19 +52,75 @@ def test_hints_change_no_bit() -> None:
     assert all(np.array_equal(results[0].view(np.uint32), other.view(np.uint32)) for other in results[1:])
 
 
-@pytest.mark.parametrize("answered", [True, False], ids=["an error", "no answer"])
-def test_a_load_that_fails_stops_with_its_name(answered: bool) -> None:
+@pytest.mark.parametrize("rate", [1, pytest.param(50, marks=pytest.mark.slow)])
+def test_weights_are_those_of_the_places(rate: int) -> None:
+    """A memory that copies experts into places and gives what stands there, slow and fast."""
+    run_cocotb(ONE, [_with_a_memory(rate)], 1)
+
+
+def _with_a_memory(rate: int) -> Case:
+    """Experts of layer 0 through the only place."""
+    run = random_run(ONE, np.random.default_rng(6), 3)
+    batches = [replace(s.batch, experts=run.steps[0].batch.experts, k_min=2, k_max=2) for s in run.steps]
+    run = replace(run, steps=tuple(replace(s, batch=b) for s, b in zip(run.steps, batches, strict=True)))
+    experts = run.steps[0].batch.experts
+    memory = FarMemory(ONE, list(experts[1:]), [experts[0]] * len(batches), rate, 20)
+    return answered(case_of(ONE, f"memory-{rate}", [run]), memory)
+
+
+@pytest.mark.slow
+def test_a_place_that_is_given_back_too_soon_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the last tile asked for, not with its last beat."""
+    faulty = rewritten(MoEResident, "Cat(gone).all()", "1", "_done")
+    monkeypatch.setattr(MoEResident, "_done", faulty._done)
+    with pytest.raises(CheckFailed):
+        run_cocotb(ONE, [_with_a_memory(50)], 1)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_no_need_is_lost_while_another_waits(broken: bool) -> None:
+    """Counts and sink stall at random; a unit that takes a count whenever it comes loses keys."""
+    counts = TINY.dispatch.port("stats")
+    dut = (rewritten(Needs, "~needed | self.o.ready", "~needed | 1") if broken else Needs)(5, counts)
+    rng = np.random.default_rng(7)
+    batches = rng.integers(0, 2, (40, 3)) * rng.integers(1, 4, (40, 3))
+    wanted = [[n for n, count in enumerate(batch) if count] for batch in batches]
+    found: list[list[int]] = [[]]
+
+    async def bench(ctx: Any) -> None:
+        left = [(int(count), n == 2) for batch in batches for n, count in enumerate(batch)]
+        while len(found) <= len(wanted) and rng.random() > 1e-4:
+            ctx.set(dut.i.valid, bool(left) and rng.random() < 0.7)
+            if left:
+                ctx.set(dut.i.payload.data[0].count, left[0][0])
+                ctx.set(dut.i.payload.last, left[0][1])
+            ctx.set(dut.o.ready, rng.random() < 0.3)
+            if ctx.get(dut.i.valid) and ctx.get(dut.i.ready):
+                left.pop(0)
+            if ctx.get(dut.o.valid) and ctx.get(dut.o.ready):
+                if ctx.get(dut.o.payload.valid):
+                    found[-1].append(ctx.get(dut.o.payload.key))
+                if ctx.get(dut.o.payload.last):
+                    found.append([])
+            await ctx.tick()
+
+    simulate(dut, bench)
+    assert (found[:-1] == wanted) != broken
+
+
+@pytest.mark.parametrize("error", [True, False], ids=["an error", "no answer"])
+def test_a_load_that_fails_stops_with_its_name(error: bool) -> None:
     """The first expert is not there, nor at a second try: its key is told, and no result comes of its batch."""
-    spec = TINY if answered else MoEResidentSpec(**TINY.values() | {"timeout": 500})
+    spec = TINY if error else MoEResidentSpec(**TINY.values() | {"timeout": 500})
     most = spec.slots or spec.experts
     run = random_run(spec, np.random.default_rng(5), 2)
     run = replace(run, steps=tuple(replace(s, batch=replace(s.batch, k_min=most, k_max=most)) for s in run.steps))
     case = case_of(spec, "stopped", [run], seed=1)
-    numbers = np.arange(16 * answered)[:, None]
+    numbers = np.arange(16 * error)[:, None]
     fill = spec.port("fill").pack(number=numbers, ok=np.zeros_like(numbers))
     played = compile(spec).play(replace(case, inputs={**case.inputs, "fill": fill}, judged=False))
     wanted, bits = spec.port("dma").unpack(case.outputs["dma"])["key"][0, 0], len(spec.moe.status[0].causes)
-    cause = 1 << (3 if answered else 4)
+    cause = 1 << (3 if error else 4)
     assert played.status["sts_key"] == wanted
     assert played.status["sts_error"] >> (len(spec.status[0].causes) - 1) == 1
     assert played.status["sts_error"] >> bits & 0xFF == cause
@@ -93,9 +151,7 @@ FAULTS: dict[str, tuple[MoEResidentSpec, Any, str, str, str]] = {
     "hints only": (TINY, MoEResident, "_request", "need.eq(~hints)", "need.eq(0)"),
     "needs and hints by beats": (TINY, MoEResident, "_request", "cache.i.ready & to.last", "cache.i.ready"),
     "keys of the first layer": (TINY, MoEResident, "_layer", "given.layer * spec.experts", "0"),
-    "a place is free with its last tile asked for": (ONE, MoEResident, "_done", "Cat(gone).all()", "1"),
     "all experts are needed": (TINY, Needs, "elaborate", "count.any()", "count.any() | 1"),
-    "an expert too few": (TINY, Needs, "elaborate", "~needed | self.o.ready", "~needed | 1"),
     "keys go on behind the last": (TINY, Needs, "elaborate", "Mux(self.i.payload.last, 0, key + 1)", "key + 1"),
     "needs of the batch before": (TINY, Needs, "elaborate", "[ended.eq(0), some.eq(0)]", "[ended.eq(0)]"),
 }
