@@ -16,6 +16,7 @@ from scripts import moe_layer
 from tb.faults import later, one_in, turns_red
 from tb.moe_ffn import bench, random_batch
 from tb.runner import both_see_the_same, run_bulk
+from tb.transactions import case_of
 
 TINY = MoEFFNSpec(d=32, neurons=32, experts=3, tokens=5, rows=2, cols=4, group=16)
 WEIGHTED = MoEFFNSpec(
@@ -43,6 +44,15 @@ def _id(spec: MoEFFNSpec) -> str:
 @pytest.mark.parametrize("spec", [WEIGHTED, *later(TINY, LIMITED)], ids=_id)
 def test_bulk(spec: MoEFFNSpec) -> None:
     run_bulk(spec, bench(spec, 1), 1)
+
+
+@pytest.mark.slow
+def test_any_number_of_tokens() -> None:
+    """Batches of 1 to 64 tokens, one after the other."""
+    spec = MoEFFNSpec(d=32, neurons=32, experts=3, tokens=64, rows=2, cols=4, group=16, slots=2)
+    rng = np.random.default_rng(9)
+    jobs = [random_batch(spec, rng, n) for n in (1, 2, 7, 33, 63, 64)]
+    run_bulk(spec, [case_of(spec, "any", jobs)], 1)
 
 
 def test_cocotb_sees_what_bulk_sees() -> None:
