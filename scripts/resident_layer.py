@@ -140,7 +140,7 @@ def measure(
         raise SpecError(f"moe must be {converted.FINE.name} with --cache, as the layers are kept, not {name!r}")
     layers = converted.layers()
     if not 1 <= tokens * batches <= len(layers[0].x):
-        raise SpecError(f"tokens times batches must be at most {len(layers[0].x)}, not {tokens * batches}")
+        raise SpecError(f"tokens times batches must be between 1 and {len(layers[0].x)}, not {tokens * batches}")
     if bandwidth % BEAT or bandwidth < BEAT:
         raise SpecError(f"bandwidth must be a multiple of {BEAT} bytes per cycle, not {bandwidth}")
     size = converted.FINE.size(len(layers[0].dense.gate.codes))
@@ -148,9 +148,12 @@ def measure(
     spec = unit("moe_resident").configure(layers=[own | {"layers": len(layers)}, *settings])
     assert isinstance(spec, MoEResidentSpec)
     kept = {"d": layers[0].x.shape[1], "weight": "uint4_min", "group": q4_1.GROUP, "layers": len(layers)}
-    for field, needed in (own | kept | {"bias": False, "scaled": False}).items():
+    for field, needed in (own | kept | {"bias": False, "scaled": False, "timeout": 0}).items():
         if getattr(spec, field) != needed:
             raise SpecError(f"{field} must be {needed} for these layers, not {getattr(spec, field)}")
+    assert spec.slots
+    if spec.slots < converted.FINE.active:
+        raise SpecError(f"slots must be at least {converted.FINE.active} for these layers, not {spec.slots}")
     packed = [pack(layer.dense, layer.conversion) for layer in layers]
     k = converted.FINE.active
     each = [

@@ -10,6 +10,7 @@ from golden.moe.resident import MoEResidentSpec
 from golden.spec import SpecError
 from hdl.layers.moe_resident import MoEResident
 from hdl.moe.needs import Needs
+from scripts.cli import main
 from tb.cosim import compile
 from tb.far_memory import FarMemory, answered
 from tb.faults import later, one_in, rewritten, turns_red
@@ -140,6 +141,47 @@ def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SpecError) as e:
         MoEResidentSpec(**values)
     assert str(e.value) == sentence
+
+
+def test_a_layer_that_is_none_is_refused() -> None:
+    run = random_run(TINY, np.random.default_rng(1), 2)
+    run = replace(run, steps=(replace(run.steps[0], layer=TINY.layers),))
+    with pytest.raises(SpecError) as e:
+        TINY.inputs(run)
+    assert str(e.value) == f"layer must be an integer between 0 and {TINY.layers - 1}, not {TINY.layers}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--cache 0", "cache must be left out without --moe, not 0"),
+        ("--formats=", "formats must be left out without --moe, not ''"),
+        ("--bandwidth 32", "bandwidth must be left out without --moe, not 32"),
+        ("--moe S3A3E8 --batches 2", "batches must be left out without --cache, not 2"),
+        ("--moe S3A3E8 --predictor oracle", "predictor must be left out without --cache, not 'oracle'"),
+        ("--moe S3A3E8 --outliers 1", "outliers must be left out with --moe, not 1.0"),
+        (
+            "--moe S3A3E8 --formats=",
+            "format must be a name like q4_1, unsigned3x32, signed8 or lookup3x64, not ''",
+        ),
+        ("--moe S2A2E16 --cache 7 --dynamic", "dynamic must be left out with --cache, not True"),
+        ("--moe S2A2E16 --cache 7 --formats q4_1", "formats must be left out with --cache, not 'q4_1'"),
+        ("--moe S3A3E8 --cache 7", "moe must be S2A2E16 with --cache, as the layers are kept, not 'S3A3E8'"),
+        ("--moe S2A2E16 --cache 0 --tokens 1", "places must be an integer between 1 and 64, not 0"),
+        ("--moe S2A2E16 --cache 7 --tokens 0", "tokens times batches must be between 1 and 64, not 0"),
+        ("--moe S2A2E16 --cache 7 --tokens 17", "tokens times batches must be between 1 and 64, not 68"),
+        (
+            "--moe S2A2E16 --cache 7 --bandwidth 17",
+            "bandwidth must be a multiple of 16 bytes per cycle, not 17",
+        ),
+        ("--moe S2A2E16 --cache 7 --set slots=1", "slots must be at least 2 for these layers, not 1"),
+        ("--moe S2A2E16 --cache 7 --set timeout=9", "timeout must be 0 for these layers, not 9"),
+        ("--moe S2A2E16 --cache 7 --set layers=4", "layers must be 3 for these layers, not 4"),
+    ],
+)
+def test_refused_runs(arguments: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *arguments.split()]) == 2
+    assert capsys.readouterr().err == f"{sentence}\n"
 
 
 # name: configuration, class, method, what stands there, what stands there instead

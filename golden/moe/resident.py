@@ -13,7 +13,7 @@ from golden.moe.cache import ExpertCacheSpec, Run
 from golden.moe.layer import LayerBatch, MoEFFNSpec
 from golden.moe.residency import POLICIES, KeyList
 from golden.ports import Beats, Field, StatusPort, StreamPort
-from golden.spec import param
+from golden.spec import SpecError, param
 
 Int = NDArray[np.int64]
 F32 = NDArray[np.float32]
@@ -131,6 +131,8 @@ class MoEResidentSpec(MoEFFNSpec):
         """What the cache is asked for: the needs of each batch, then its hints."""
         lists = []
         for step in job.steps:
+            if not 0 <= step.layer < self.layers:
+                raise SpecError(f"layer must be an integer between 0 and {self.layers - 1}, not {step.layer}")
             needs = [step.layer * self.experts + queue.expert for queue in self.moe.work(step.batch).queues]
             lists += [KeyList(needs), KeyList(step.hints, need=False)]
         return Run(job.far, tuple(lists), job.bad)

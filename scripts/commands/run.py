@@ -26,6 +26,12 @@ ENGINES: dict[str, tuple[str, Measure]] = {
 LAYER: dict[str, object] = {"engine": "mixpe", "outliers": None, "model": "fixture", "layer": None, "matrix": "gate"}
 """Options of a single matrix, as they are unless given."""
 
+MIXTURE: dict[str, object] = {"dynamic": False, "formats": None}
+"""Likewise those of ``--moe`` alone."""
+
+RESIDENT: dict[str, object] = {"cache": None, "predictor": "next-router", "batches": 4, "bandwidth": 16}
+"""Likewise those of ``--cache``, and itself."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -60,14 +66,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predictor",
         choices=[name for name in resident_layer.PREDICTORS if name != "none"],
-        default="next-router",
+        default=RESIDENT["predictor"],
         help="of --cache: what is prefetched, beside a run without prefetch (default: next-router)",
     )
-    parser.add_argument("--batches", type=configuration.natural, default=4, metavar="N", help="of --cache (default: 4)")
+    parser.add_argument(
+        "--batches",
+        type=configuration.natural,
+        default=RESIDENT["batches"],
+        metavar="N",
+        help="of --cache (default: 4)",
+    )
     parser.add_argument(
         "--bandwidth",
         type=configuration.natural,
-        default=16,
+        default=RESIDENT["bandwidth"],
         metavar="N",
         help="of --cache: bytes per cycle (default: 16)",
     )
@@ -91,9 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.moe is not None:
         return _mixture(args) if args.cache is None else _resident(args)
-    for option in ("dynamic", "formats", "cache"):
-        if getattr(args, option):
-            raise SpecError(f"{option} must be left out without --moe")
+    _alone(args, "without --moe", MIXTURE | RESIDENT)
     name, measure = ENGINES[args.engine]
     settings = configuration.settings(args, unit(name))
     load = functools.partial(layers.load, args.model, args.layer, args.matrix)
@@ -106,18 +116,18 @@ def run(args: argparse.Namespace) -> int:
     return int(report.mismatches > 0)
 
 
-def _alone(args: argparse.Namespace, what: str, usual: dict[str, object]) -> None:
-    """:class:`SpecError` for options that mean nothing with ``what``."""
+def _alone(args: argparse.Namespace, where: str, usual: dict[str, object]) -> None:
+    """:class:`SpecError` for options that mean nothing there."""
     for option, value in usual.items():
         if getattr(args, option) != value:
-            raise SpecError(f"{option} must be left out with --{what}, not {getattr(args, option)}")
+            raise SpecError(f"{option} must be left out {where}, not {getattr(args, option)!r}")
 
 
 def _resident(args: argparse.Namespace) -> int:
     from tb.build import BuildError
     from tb.transactions import CheckFailed
 
-    _alone(args, "cache", LAYER | {"dynamic": False, "formats": None})
+    _alone(args, "with --cache", LAYER | MIXTURE)
     settings = [{"places": args.cache}, *configuration.settings(args, unit("moe_resident"))]
     runs = ("none", args.predictor)
     try:
@@ -135,9 +145,10 @@ def _mixture(args: argparse.Namespace) -> int:
     from tb.build import BuildError
     from tb.transactions import CheckFailed
 
-    _alone(args, "moe", LAYER)
+    _alone(args, "with --moe", LAYER)
+    _alone(args, "without --cache", RESIDENT)
     settings = configuration.settings(args, unit("moe_ffn"))
-    formats = args.formats.split(",") if args.formats else ()
+    formats = () if args.formats is None else args.formats.split(",")
     try:
         report = moe_layer.measure(settings, args.moe, args.tokens, _say, args.dynamic, formats)
     except (CheckFailed, BuildError) as e:
