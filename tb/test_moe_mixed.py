@@ -16,7 +16,7 @@ from golden.moe.convert import convert
 from golden.moe.llama import MoeLlama, Surveyor
 from golden.moe.mixed import CANDIDATES, Formats, pairs
 from golden.moe.pack import Stored, cut, pack, packed_order
-from golden.moe.quantizers import Q4_1, named
+from golden.moe.quantizers import FP4, NF4, Q4_1, named, quantise
 from golden.moe.spec import ConversionSpec
 from golden.spec import SpecError
 from scripts import expert_precision, experts, quantised_experts
@@ -93,6 +93,18 @@ def test_an_expert_has_one_codebook() -> None:
 
 
 # --- what formats cost ---
+
+
+def test_matrices_that_are_no_expert() -> None:
+    ones = np.ones((32, 32))
+    signed, narrow = (quantise(ones, named(name)) for name in ("signed4", "signed2"))
+    assert refusal(lambda: mixed.expert(mixed.Weights(signed, narrow, signed))) == (
+        "up must be in the format of gate, signed4, not signed2"
+    )
+    one, other = (quantise(ones, named("lookup4"), book) for book in (NF4, FP4))
+    assert refusal(lambda: mixed.expert(mixed.Weights(one, one, other))) == (
+        "codebook must be the same for all matrices of an expert"
+    )
 
 
 def test_errors_are_those_of_the_experts_result(layer: tuple[Stored, Any]) -> None:

@@ -344,6 +344,9 @@ EIGHT = np.ones((8, 2))
         (lambda: codebook([EIGHT], 8), "bits must be one of 2, 3, 4, not 8"),
         (lambda: lookup(EIGHT, FP4[:3], 0), "codebook must have 4, 8 or 16 numbers, not all 0, not [0, 1, 2]"),
         (lambda: quantise(EIGHT, named("lookup3x64")), "codebook must be given for lookup3x64"),
+        (lambda: quantise(EIGHT, named("lookup3x64"), NF4), "codebook must have 8 numbers for lookup3x64, not 16"),
+        (lambda: unpack(np.zeros(12, np.uint8), named("lookup4"), 8, 2), "codebook must be given for lookup4"),
+        (lambda: unpack(np.zeros(12, np.uint8), named("signed4"), 8, 2, NF4), "codebook must be None for signed4"),
         (lambda: symmetric(EIGHT[:0], 4, 0), "weights must be a non-empty matrix, not of shape (0, 2)"),
         (lambda: symmetric(EIGHT[0], 4, 0), "weights must be a non-empty matrix, not of shape (2,)"),
         (

@@ -8,7 +8,7 @@ from amaranth.sim import Simulator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golden.moe.expert import ExpertFFNSpec
+from golden.moe.expert import ExpertBatch, ExpertFFNSpec
 from golden.moe.precision import BITS, ENTRIES, KINDS, Expert, Precision, Weights, dense, plain
 from golden.spec import SpecError
 from hdl.moe.unpack import Spread, Unpack
@@ -101,12 +101,6 @@ def test_bad_precisions_are_refused(values: dict[str, Any], sentence: str) -> No
     assert str(e.value) == sentence
 
 
-def test_indices_need_a_codebook() -> None:
-    one = np.zeros((16, 4), np.int64)
-    with pytest.raises(SpecError, match=r"^codebook must be given where kind is lookup$"):
-        plain(Weights(one, np.ones((1, 4), np.float16), None, Precision(4, "lookup")), None, 16)
-
-
 @pytest.mark.parametrize(
     "claim",
     [pytest.param(c, marks=[pytest.mark.slow] if "steps" in c.size else []) for c in CLAIMS],
@@ -134,3 +128,48 @@ def test_broken_ones_are_refuted(unit: Any, method: str, old: str, new: str) -> 
     faulty = rewritten(unit, old, new, method)
     with pytest.raises(Refuted, match="Signal Name"):
         prove(Claim(unit.__name__, "as before", "as before", lambda: BROKEN[unit](faulty), 12))
+
+
+SMALL: dict[str, Any] = {
+    "d": 16,
+    "neurons": 16,
+    "experts": 1,
+    "tokens": 1,
+    "slots": 1,
+    "rows": 1,
+    "cols": 4,
+    "group": 16,
+}
+NARROW = Weights(np.ones((16, 32), np.int64), *(np.ones((1, 32), np.float16),) * 2, Precision(2))
+BOOK = np.arange(ENTRIES)
+
+
+@pytest.mark.parametrize(
+    ("changed", "codebook", "sentence"),
+    [
+        ({"precision": None}, None, "precision must be given where weight is mixed"),
+        ({"precision": Precision(2, "lookup")}, None, "codebook must be given where kind is lookup"),
+        ({"precision": Precision(2, "lookup")}, BOOK[:4], "codebook must have 16 numbers, not shape [4]"),
+        ({"codes": 4 * NARROW.codes}, None, "codes must lie between 0 and 3, not 4..4"),
+        ({"scale": np.ones((2, 32), np.float16)}, None, "scale must have shape [1, 32], not [2, 32]"),
+        ({"extra": None}, None, "extra must have shape [1, 32], not None"),
+    ],
+)
+def test_weights_that_are_not_of_their_precision(changed: dict[str, Any], codebook: Any, sentence: str) -> None:
+    assert _refusal("mixed", NARROW._replace(**changed), codebook) == sentence
+
+
+def test_a_precision_where_all_have_one_format() -> None:
+    assert _refusal("int8", NARROW, None) == "precision must be None where weight is int8"
+
+
+def _refusal(weight: str, up: Weights, codebook: Any) -> str:
+    spec = ExpertFFNSpec(**SMALL, weight=weight)
+    job = ExpertBatch(np.zeros((1, 16), np.int64), (Expert(up, NARROW, codebook),), ())
+    said = []
+    for use in (spec.compute, spec.inputs):
+        with pytest.raises(SpecError) as e:
+            use(job)
+        said.append(str(e.value))
+    assert said[0] == said[1]
+    return said[0]

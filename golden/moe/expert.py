@@ -361,8 +361,14 @@ class ExpertFFNSpec(UnitSpec):
         return swiglu(both[:, ::2], both[:, 1::2], self.silu, "fp16").view(np.uint16).astype(np.int64)
 
     def _gemm(self, x: Int, mine: Expert, weights: Weights) -> F32:
-        w = plain(weights, mine.codebook, self.group)
+        w = self._operands(mine, weights)
         return self.engine.compute(Gemm(x=x, w=w.codes, scale=w.scale, extra=w.extra))
+
+    def _operands(self, mine: Expert, weights: Weights) -> Weights:
+        """As the engine has them; :class:`~golden.spec.SpecError` where it cannot."""
+        if (weights.precision is not None) != self.mixed:
+            raise SpecError(f"precision must be {'given' if self.mixed else 'None'} where weight is {self.weight}")
+        return plain(weights, mine.codebook, self.group)
 
     # --- streams ---
 
@@ -458,7 +464,7 @@ class ExpertFFNSpec(UnitSpec):
 
     def _tiles(self, mine: Expert, weights: Weights) -> dict[str, Beats]:
         """All tiles of a matrix: codes and parameters, without tlast."""
-        w = plain(weights, mine.codebook, self.group)
+        w = self._operands(mine, weights)
         nothing = np.zeros((1, len(w.codes)), np.int64)
         beats = self.engine.inputs(Gemm(x=nothing, w=w.codes, scale=w.scale, extra=w.extra))
         data = {name: beats[name].data for name in ("wgt", "par")}

@@ -66,7 +66,10 @@ class Weights(NamedTuple):
 
 
 def expert(weights: Weights) -> Expert:
-    """As ``expert_ffn`` takes it with ``weight=mixed``."""
+    """As ``expert_ffn`` takes it with ``weight=mixed``; :class:`~golden.spec.SpecError` where gate and up have not one
+    format, or the matrices not one codebook."""
+    if weights.gate.format != weights.up.format:
+        raise SpecError(f"up must be in the format of gate, {weights.gate.format.name}, not {weights.up.format.name}")
     gate, up, down = map(_operands, weights)
     assert gate.extra is not None and up.extra is not None
 
@@ -76,6 +79,8 @@ def expert(weights: Weights) -> Expert:
     codes, scale = interleaved(gate.codes, up.codes), interleaved(gate.scale, up.scale)
     both = Operands(codes, scale, interleaved(gate.extra, up.extra), gate.precision)
     books = [matrix.codebook for matrix in weights if matrix.codebook is not None]
+    if any(not np.array_equal(book, books[0]) for book in books):
+        raise SpecError("codebook must be the same for all matrices of an expert")
     return Expert(both, down, np.pad(books[0].astype(np.int64), (0, ENTRIES - len(books[0]))) if books else None)
 
 

@@ -99,18 +99,37 @@ class Expert(NamedTuple):
 
 
 def plain(weights: Weights, codebook: Int | None, group: int) -> Weights:
-    """As the engine computes with them: operands, parameters of each of its groups of ``group`` inputs."""
+    """As the engine computes with them: operands, parameters of each of its groups of ``group`` inputs.
+
+    :class:`~golden.spec.SpecError` for codes or parameters that are not those of the precision, and for indices without
+    codebook.
+    """
     precision = weights.precision
     if precision is None:
         return weights
     codes = np.asarray(weights.codes, np.int64)
+    _check(weights, precision, len(codes) // group)
     if precision.kind == "lookup":
         if codebook is None:
             raise SpecError("codebook must be given where kind is lookup")
+        if np.shape(codebook) != (ENTRIES,):
+            raise SpecError(f"codebook must have {ENTRIES} numbers, not shape {list(np.shape(codebook))}")
         codes = codebook[codes]
     scale, extra = (_each(part, 1 << precision.share, len(codes) // group) for part in (weights.scale, weights.extra))
     assert scale is not None
     return Weights(codes, scale, extra)
+
+
+def _check(weights: Weights, precision: Precision, groups: int) -> None:
+    low, high = precision.codes
+    codes = weights.codes
+    if codes.size and not low <= codes.min() <= codes.max() <= high:
+        raise SpecError(f"codes must lie between {low} and {high}, not {codes.min()}..{codes.max()}")
+    shape = (precision.parameters(groups), codes.shape[1])
+    for name, part in (("scale", weights.scale), ("extra", weights.extra)):
+        if part is None or part.shape != shape:
+            found = "None" if part is None else list(part.shape)
+            raise SpecError(f"{name} must have shape {list(shape)}, not {found}")
 
 
 def _each(part: NDArray[Any] | None, share: int, groups: int) -> NDArray[Any] | None:

@@ -122,6 +122,8 @@ def unpack(raw: NDArray[np.uint8], form: Format, k: int, n: int, codebook: Int8 
     """Of the bytes of :meth:`Quantised.pack`; a matrix of 8 bits has no minima there."""
     if raw.size != form.size(k, n):
         raise SpecError(f"{form.name} data of {k} x {n} weights must be {form.size(k, n)} bytes, not {raw.size}")
+    if (codebook is None) == (form.kind == "lookup"):
+        raise SpecError(f"codebook must be {'None' if codebook is not None else 'given'} for {form.name}")
     end = k * n * form.bits // 8
     codes = from_bytes(raw[:end], form.bits, k, n, form.kind == "signed")
     parts = raw[end:].view("<f2").astype(np.float16, copy=False).reshape(-1, n, form.groups(k))
@@ -273,6 +275,8 @@ def quantise(w: Real, form: Format, book: Int8 | None = None) -> Quantised:
     if form.kind == "lookup":
         if book is None:
             raise SpecError(f"codebook must be given for {form.name}")
+        if len(book) != 1 << form.bits:
+            raise SpecError(f"codebook must have {1 << form.bits} numbers for {form.name}, not {len(book)}")
         return lookup(w, book, form.share)
     return (symmetric if form.kind == "signed" else asymmetric)(w, form.bits, form.share)
 
