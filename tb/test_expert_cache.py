@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from golden.moe.cache import ExpertCacheSpec, Run
+from golden.moe.residency import KeyList
 from golden.spec import SpecError
 from hdl.moe.cache import ExpertCache
 from hdl.moe.grants import Grants
@@ -144,6 +145,22 @@ def test_refusals(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError) as e:
         ExpertCacheSpec(**values)
     assert str(e.value) == message
+
+
+@pytest.mark.parametrize(
+    ("table", "lists", "sentence"),
+    [
+        (np.zeros(4, np.int64), [[1]], "table must have shape [keys, 2], one key at least, not [4]"),
+        (np.zeros((0, 2), np.int64), [[1]], "table must have shape [keys, 2], one key at least, not [0, 2]"),
+        (np.ones((4, 2), np.int64), [], "lists must be one or more, not none"),
+        (np.ones((4, 2), np.int64), [[1], [2, -1]], "keys must be at least 0, not -1"),
+    ],
+)
+def test_what_is_no_run(table: Any, lists: list[list[int]], sentence: str) -> None:
+    for use in (TINY.compute, TINY.inputs):
+        with pytest.raises(SpecError) as e:
+            use(Run(table, tuple(KeyList(keys) for keys in lists)))
+        assert str(e.value) == sentence
 
 
 # name: configuration, class, method, what stands there, what stands there instead

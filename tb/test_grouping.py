@@ -116,3 +116,16 @@ def test_numbers_of_experts_that_are_none() -> None:
         with pytest.raises(SpecError) as e:
             group(np.array(bad), 4)
         assert str(e.value) == f"expert numbers must be between 0 and 3, not {said}"
+
+
+@pytest.mark.parametrize(
+    ("expert", "finished", "sentence"),
+    [
+        ([0, 1], None, "expert must have shape [tokens, slots], not [2]"),
+        ([[0], [1]], [True], "finished must have shape [2], not [1]"),
+    ],
+)
+def test_shapes_that_are_none(expert: list[int], finished: list[bool] | None, sentence: str) -> None:
+    with pytest.raises(SpecError) as e:
+        group(np.array(expert), 4, None if finished is None else np.array(finished))
+    assert str(e.value) == sentence

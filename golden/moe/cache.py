@@ -177,7 +177,14 @@ class ExpertCacheSpec(UnitSpec):
         }
 
     def accepted(self, run: Run) -> tuple[KeyList, ...]:
-        """The lists without what the unit leaves out."""
+        """The lists without what the unit leaves out; :class:`~golden.spec.SpecError` for what is no run."""
+        if run.table.ndim != 2 or run.table.shape[1] != 2 or not len(run.table):
+            raise SpecError(f"table must have shape [keys, 2], one key at least, not {list(run.table.shape)}")
+        if not run.lists:
+            raise SpecError("lists must be one or more, not none")
+        least = min((key for one in run.lists for key in one.keys), default=0)
+        if least < 0:
+            raise SpecError(f"keys must be at least 0, not {least}")
         known = min(len(run.table), self.keys)
         return tuple(one._replace(keys=[key for key in one.keys if key < known][: self.most]) for one in run.lists)
 

@@ -43,9 +43,13 @@ def group(expert: Int, experts: int, finished: NDArray[np.bool_] | None = None) 
 
     A stable sort: rows of an expert are in the order of their tokens. (The published code has slot after slot there,
     which makes another order only where a token has several experts.) Raises :class:`~golden.spec.SpecError` for an
-    expert number that is none.
+    expert number that is none, and for other shapes.
     """
+    if expert.ndim != 2:
+        raise SpecError(f"expert must have shape [tokens, slots], not {list(expert.shape)}")
     tokens, slots = expert.shape
+    if finished is not None and finished.shape != (tokens,):
+        raise SpecError(f"finished must have shape [{tokens}], not {list(finished.shape)}")
     if expert.size and not 0 <= expert.min() <= expert.max() < experts:
         raise SpecError(f"expert numbers must be between 0 and {experts - 1}, not {expert.min()} to {expert.max()}")
     rows = expert if finished is None else np.where(finished[:, None], experts, expert)
