@@ -158,7 +158,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "scale": "uint8",
         "out": "int64",
     },
-    "long-groups": {"rows": 2, "cols": 4, "group": 256, "k_max": 600, "act_scale": "pow2", "weight": "uint4_min"},
+    "long-groups": {"rows": 2, "cols": 4, "group": 256, "k_max": 600, "act_scale": "pow2", "weight": "int8_min"},
 }
 
 
