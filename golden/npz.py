@@ -30,8 +30,9 @@ def save(path: Path, arrays: Mapping[str, Any]) -> None:
             part.unlink()
 
 
-def load(path: Path, names: Iterable[str], what: str) -> Arrays:
-    """Those arrays of a file; :class:`~golden.spec.SpecError` (``what`` begins it) for another kind of file.
+def load(path: Path, names: Iterable[str], what: str, optional: Iterable[str] = ()) -> Arrays:
+    """Those arrays of a file, and ``optional`` ones that it has; :class:`~golden.spec.SpecError` (``what`` begins it)
+    for another kind of file.
 
     Nothing in it is executed, and nothing larger than the file itself is unpacked.
     """
@@ -41,7 +42,7 @@ def load(path: Path, names: Iterable[str], what: str) -> Arrays:
         if size > path.stat().st_size:
             raise SpecError(f"{what} {path} must hold its arrays uncompressed")
         with np.load(path, allow_pickle=False) as npz:
-            return {name: npz[name] for name in names}
+            return {name: npz[name] for name in (*names, *(set(optional) & set(npz.files)))}
     except SpecError:
         raise
     except OSError as e:

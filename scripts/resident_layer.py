@@ -128,6 +128,7 @@ PREDICTORS: dict[str, Hints] = {"none": _none, "next-router": _next_router, "ora
 def measure(
     settings: Settings,
     name: str,
+    places: int,
     tokens: int,
     batches: int,
     predictors: Sequence[str],
@@ -144,10 +145,11 @@ def measure(
     if bandwidth % BEAT or bandwidth < BEAT:
         raise SpecError(f"bandwidth must be a multiple of {BEAT} bytes per cycle, not {bandwidth}")
     size = converted.FINE.size(len(layers[0].dense.gate.codes))
-    own = {"experts": converted.FINE.routed, "neurons": converted.FINE.shared * size, "tokens": tokens}
-    spec = unit("moe_resident").configure(layers=[own | {"layers": len(layers)}, *settings])
+    own = {"experts": converted.FINE.routed, "neurons": converted.FINE.shared * size, "layers": len(layers)}
+    own |= {"tokens": tokens, "places": places}
+    spec = unit("moe_resident").configure(layers=[own, *settings])
     assert isinstance(spec, MoEResidentSpec)
-    kept = {"d": layers[0].x.shape[1], "weight": "uint4_min", "group": q4_1.GROUP, "layers": len(layers)}
+    kept = {"d": layers[0].x.shape[1], "weight": "uint4_min", "group": q4_1.GROUP}
     for field, needed in (own | kept | {"bias": False, "scaled": False, "timeout": 0}).items():
         if getattr(spec, field) != needed:
             raise SpecError(f"{field} must be {needed} for these layers, not {getattr(spec, field)}")

@@ -13,10 +13,9 @@ from golden.llama.forward import Llama
 from golden.llama.perplexity import perplexity, surprises
 from golden.spec import SpecError
 from scripts import evaluation
-from scripts.cli import main
+from tb import command
+from tb.command import Capture
 from tb.test_llama import TINY, TOKENS, tiny_weights, write_gguf
-
-Capture = pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("window", [2, 4, 9, 10, 512])
@@ -110,12 +109,7 @@ def test_the_text_is_plain_and_long_enough() -> None:
 
 
 def run(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
-    try:
-        code = main(["eval", *arguments])
-    except SystemExit as e:
-        code = int(e.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
+    return command.run(capsys, "eval", *arguments)
 
 
 def test_the_fixtures_layer(capsys: Capture) -> None:

@@ -61,9 +61,13 @@ def test_more_batches_than_numbers() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(SpecError) as e:
-        ExpertTableSpec(slots=0)
-    assert str(e.value) == "slots must be an integer between 1 and 64, not 0"
+    for values, sentence in (
+        ({"slots": 0}, "slots must be an integer between 1 and 64, not 0"),
+        ({"experts": 2, "slots": 3}, "slots must be at most experts = 2, not 3"),
+    ):
+        with pytest.raises(SpecError) as e:
+            ExpertTableSpec(**values)
+        assert str(e.value) == sentence
 
 
 ODD = ExpertTableSpec(layers=3, experts=5, tokens=3, slots=3, confidence=4)

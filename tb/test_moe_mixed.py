@@ -20,12 +20,10 @@ from golden.moe.quantizers import FP4, NF4, Q4_1, named, quantise
 from golden.moe.spec import ConversionSpec
 from golden.spec import SpecError
 from scripts import expert_precision, experts, quantised_experts
-from scripts.cli import main
+from tb.command import Capture, run
 from tb.test_llama import write_gguf
 from tb.test_moe_convert import stored, tokens
 from tb.test_moe_model import tiny_conversions
-
-Capture = pytest.CaptureFixture[str]
 
 NAMES = [("lookup3x64", "lookup3x32"), ("signed8", "unsigned2x32"), ("q4_1", "signed4"), ("lookup2x64", "q4_1")]
 FORMATS = [Formats(named(up), named(down)) for up, down in NAMES]
@@ -170,22 +168,6 @@ def test_the_choice_on_a_real_layer() -> None:
 
 
 # --- files and commands ---
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model file of 2 layers of 96 neurons, and an empty cache."""
-    monkeypatch.setenv("SENBAZURU_CACHE", str(tmp_path / "cache"))
-    return str(write_gguf(tmp_path / "tiny.gguf"))
-
-
-def run(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
-    try:
-        code = main(arguments)
-    except SystemExit as e:
-        code = int(e.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 BUDGET = ["--moe", "S1A1E3", "--set", "markers=20", "--tokens", "32", "--budget-bytes"]

@@ -26,10 +26,8 @@ from golden.moe.pack import again_quantised, pack
 from golden.moe.spec import ConversionSpec, preset, shape
 from golden.spec import SpecError
 from scripts import evaluation, experts, make_fixture
-from scripts.cli import main
-from tb.test_llama import TOKENS, tiny_weights, write_gguf
-
-Capture = pytest.CaptureFixture[str]
+from tb.command import Capture, run
+from tb.test_llama import TOKENS, tiny_weights
 
 SPEC = ConversionSpec(experts=5, shared=2, active=2, markers=8)  # of 40 neurons
 
@@ -125,22 +123,6 @@ def test_a_file_holds_conversions_and_is_replaced_whole(tmp_path: Path, monkeypa
         path.write_bytes(content)
         with pytest.raises(SpecError, match=r"^conversion .*file\.npz cannot be read: "):
             store.load(path)
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model file of 2 layers of 96 neurons, and an empty cache."""
-    monkeypatch.setenv("SENBAZURU_CACHE", str(tmp_path / "cache"))
-    return str(write_gguf(tmp_path / "tiny.gguf"))
-
-
-def run(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
-    try:
-        code = main(arguments)
-    except SystemExit as e:
-        code = int(e.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def test_convert_goes_on_where_it_was(

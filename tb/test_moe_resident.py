@@ -176,6 +176,7 @@ def test_a_layer_that_is_none_is_refused() -> None:
         ),
         ("--moe S2A2E16 --cache 7 --set slots=1", "slots must be at least 2 for these layers, not 1"),
         ("--moe S2A2E16 --cache 7 --set timeout=9", "timeout must be 0 for these layers, not 9"),
+        ("--moe S2A2E16 --cache 7 --set places=3", "places must be 7 for these layers, not 3"),
         ("--moe S2A2E16 --cache 7 --set layers=4", "layers must be 3 for these layers, not 4"),
     ],
 )

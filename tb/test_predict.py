@@ -27,11 +27,9 @@ from golden.moe.traces import Trace, Tracer
 from golden.spec import SpecError
 from scripts import evaluation, experts, residency, sida
 from scripts import moe_layer as real
-from scripts.cli import main
-from tb.test_llama import TINY, TOKENS, tiny_weights, write_gguf
+from tb.command import Capture, run
+from tb.test_llama import TINY, TOKENS, tiny_weights
 from tb.test_moe_model import SPEC, tiny_conversions
-
-Capture = pytest.CaptureFixture[str]
 
 # --- traces ---
 
@@ -310,22 +308,6 @@ def test_experts_that_fit_no_tile_are_one_sentence() -> None:
 
 
 # --- commands ---
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model file of 2 layers of 96 neurons, and an empty cache."""
-    monkeypatch.setenv("SENBAZURU_CACHE", str(tmp_path / "cache"))
-    return str(write_gguf(tmp_path / "tiny.gguf"))
-
-
-def run(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
-    try:
-        code = main(arguments)
-    except SystemExit as e:
-        code = int(e.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 SHORT = ("--tokens", "80", "--hidden", "8", "--train", "epochs=2", "sequence=4")

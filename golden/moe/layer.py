@@ -58,35 +58,8 @@ class LayerBatch:
     base: int | None = 0
 
 
-class MoEFFNSpec(UnitSpec):
-    """A feed-forward layer of CMoE: router, gate, dispatcher, shared and routed experts, sum.
-
-    Formula     ``y[t] = E_shared(x[t]) + sum of w_e * E_e(x[t])`` over the experts that the gate selects for token t,
-                ascending; scores as :class:`golden.moe.scoring.RouterSpec`, selection and weights as
-                :class:`golden.moe.gate.GateSpec`, experts and their sum as
-                :class:`golden.moe.expert.ExpertFFNSpec`, which say what is rounded. A token's result does not depend
-                on its batch mates.
-                Tokens come in FP16 and leave in FP32.
-    Streams     ``i``, ``desc``, ``fetch``, ``wgt``, ``par``, ``o``, ``stats`` as of ``expert_ffn``. ``cfg``: one beat
-                per batch: whether all tables come (``load``), ``k_min``, ``k_max``, ``tau`` as of ``gate``. With
-                ``load`` also: ``rwgt`` and ``rpar``: the router's rows as a pass of ``router`` takes them, one after
-                the other, with ``norms`` one beat of ``rnorm``; with ``bias`` or ``scaled`` ``table``, as of ``gate``.
-                The first batch after a reset must have ``load`` 1. ``counts``: per batch how many tokens chose each
-                expert, tlast on the last. The next ``cfg`` is taken when ``stats`` has been.
-    Memory      as of ``expert_ffn``; the router's rows are kept inside; the tokens twice, for experts and router.
-    Latency     ``latency`` is that of a batch of one token for which no expert is chosen.
-    Throughput  routing runs beside the shared expert: ``cycles`` is that of ``expert_ffn`` as long as it is the shorter
-                one (``hidden``), else the least. The next batch begins when this one is through.
-    Ranges      as of ``expert_ffn``. ``sts_error``: bit 0, a batch had more than ``tokens`` tokens; 1, ``k_max`` was
-                above ``experts``, or a score not finite where there is a softmax; 2, a token had more than ``slots``
-                experts (the later ones are left out), or an entry was dropped. Undefined until a reset after: tlast of
-                ``i`` within a token; what is undefined for ``expert_ffn``.
-    Source      CMoE (arXiv 2502.04416), its inference; dispatch and one reading of the weights per batch as in
-                production systems (arXiv 2211.10017).
-    Not done    pruned tokens (``dispatch`` has them); biases; more experts than the router takes in one pass.
-    """
-
-    unit: ClassVar[str] = "moe_ffn"
+class MoEParameters(UnitSpec):
+    """What the units of a mixture-of-experts layer are configured by, and the units that it is made of."""
 
     d: int = param(576, "width of the model", low=16, high=16384)
     neurons: int = param(576, "most neurons of an expert", low=16, high=16384)
@@ -161,6 +134,37 @@ class MoEFFNSpec(UnitSpec):
     @cached_property
     def dispatch(self) -> DispatchSpec:
         return DispatchSpec(experts=self.experts, tokens=self.tokens, slots=self.slots, capacity=self.capacity)
+
+
+class MoEFFNSpec(MoEParameters):
+    """A feed-forward layer of CMoE: router, gate, dispatcher, shared and routed experts, sum.
+
+    Formula     ``y[t] = E_shared(x[t]) + sum of w_e * E_e(x[t])`` over the experts that the gate selects for token t,
+                ascending; scores as :class:`golden.moe.scoring.RouterSpec`, selection and weights as
+                :class:`golden.moe.gate.GateSpec`, experts and their sum as
+                :class:`golden.moe.expert.ExpertFFNSpec`, which say what is rounded. A token's result does not depend
+                on its batch mates.
+                Tokens come in FP16 and leave in FP32.
+    Streams     ``i``, ``desc``, ``fetch``, ``wgt``, ``par``, ``o``, ``stats`` as of ``expert_ffn``. ``cfg``: one beat
+                per batch: whether all tables come (``load``), ``k_min``, ``k_max``, ``tau`` as of ``gate``. With
+                ``load`` also: ``rwgt`` and ``rpar``: the router's rows as a pass of ``router`` takes them, one after
+                the other, with ``norms`` one beat of ``rnorm``; with ``bias`` or ``scaled`` ``table``, as of ``gate``.
+                The first batch after a reset must have ``load`` 1. ``counts``: per batch how many tokens chose each
+                expert, tlast on the last. The next ``cfg`` is taken when ``stats`` has been.
+    Memory      as of ``expert_ffn``; the router's rows are kept inside; the tokens twice, for experts and router.
+    Latency     ``latency`` is that of a batch of one token for which no expert is chosen.
+    Throughput  routing runs beside the shared expert: ``cycles`` is that of ``expert_ffn`` as long as it is the shorter
+                one (``hidden``), else the least. The next batch begins when this one is through.
+    Ranges      as of ``expert_ffn``. ``sts_error``: bit 0, a batch had more than ``tokens`` tokens; 1, ``k_max`` was
+                above ``experts``, or a score not finite where there is a softmax; 2, a token had more than ``slots``
+                experts (the later ones are left out), or an entry was dropped. Undefined until a reset after: tlast of
+                ``i`` within a token; what is undefined for ``expert_ffn``.
+    Source      CMoE (arXiv 2502.04416), its inference; dispatch and one reading of the weights per batch as in
+                production systems (arXiv 2211.10017).
+    Not done    pruned tokens (``dispatch`` has them); biases; more experts than the router takes in one pass.
+    """
+
+    unit: ClassVar[str] = "moe_ffn"
 
     @property
     def beats(self) -> int:

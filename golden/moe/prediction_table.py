@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from golden import latency
 from golden.ports import Beats, Field, StatusPort, StreamPort
-from golden.spec import UnitSpec, param
+from golden.spec import SpecError, UnitSpec, param
 
 Int = NDArray[np.int64]
 
@@ -88,6 +88,10 @@ class ExpertTableSpec(UnitSpec):
     tokens: int = param(16, "most tokens of a batch", low=1, high=1024)
     slots: int = param(2, "most entries of a token", low=1, high=64)
     confidence: int = param(8, "bits of a confidence", low=1, high=16)
+
+    def _check(self) -> None:
+        if self.slots > self.experts:
+            raise SpecError(f"slots must be at most experts = {self.experts}, not {self.slots}")
 
     @property
     def depth(self) -> int:

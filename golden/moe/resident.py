@@ -2,7 +2,7 @@
 ``moe_resident``."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.moe.cache import ExpertCacheSpec, Run
-from golden.moe.layer import LayerBatch, MoEFFNSpec
+from golden.moe.layer import LayerBatch, MoEFFNSpec, MoEParameters
 from golden.moe.residency import POLICIES, KeyList
 from golden.ports import Beats, Field, StatusPort, StreamPort
 from golden.spec import SpecError, param
@@ -41,7 +41,7 @@ class ResidentRun:
     bad: frozenset[int] = frozenset()
 
 
-class MoEResidentSpec(MoEFFNSpec):
+class MoEResidentSpec(MoEParameters):
     """``moe_ffn`` with ``expert_cache``: layers of a network one after the other, their routed experts brought into
     ``places`` before they are computed with.
 
@@ -76,7 +76,7 @@ class MoEResidentSpec(MoEFFNSpec):
 
     @cached_property
     def moe(self) -> MoEFFNSpec:
-        return MoEFFNSpec(**{f.name: getattr(self, f.name) for f in fields(MoEFFNSpec)})  # type: ignore[arg-type]
+        return MoEFFNSpec(**{field["name"]: getattr(self, field["name"]) for field in MoEFFNSpec.parameters()})
 
     @cached_property
     def cache(self) -> ExpertCacheSpec:
@@ -124,7 +124,7 @@ class MoEResidentSpec(MoEFFNSpec):
 
     # --- arithmetic ---
 
-    def compute(self, job: ResidentRun) -> list[F32]:  # type: ignore[override]
+    def compute(self, job: ResidentRun) -> list[F32]:
         return [self.moe.compute(step.batch) for step in job.steps]
 
     def requests(self, job: ResidentRun) -> Run:
@@ -137,7 +137,7 @@ class MoEResidentSpec(MoEFFNSpec):
             lists += [KeyList(needs), KeyList(step.hints, need=False)]
         return Run(job.far, tuple(lists), job.bad)
 
-    def errors(self, job: ResidentRun) -> int:  # type: ignore[override]
+    def errors(self, job: ResidentRun) -> int:
         """The bits of ``sts_error`` that a job sets, if its tokens fit and its experts are loaded."""
         routed = [self.moe.errors(step.batch) for step in job.steps]
         bits = len(self.moe.status[0].causes)
@@ -145,7 +145,7 @@ class MoEResidentSpec(MoEFFNSpec):
 
     # --- streams ---
 
-    def inputs(self, job: ResidentRun) -> dict[str, Beats]:  # type: ignore[override]
+    def inputs(self, job: ResidentRun) -> dict[str, Beats]:
         parts = [self.moe.inputs(step.batch) for step in job.steps]
         beats = {name: Beats.concatenate([part[name] for part in parts]) for name in parts[0]}
         layers = np.array([[step.layer] for step in job.steps])
@@ -160,7 +160,7 @@ class MoEResidentSpec(MoEFFNSpec):
             "fill": cache["fill"],
         }
 
-    def outputs(self, job: ResidentRun, result: list[F32]) -> dict[str, Beats]:  # type: ignore[override]
+    def outputs(self, job: ResidentRun, result: list[F32]) -> dict[str, Beats]:
         pairs = zip(job.steps, result, strict=True)
         parts = [self.moe.outputs(step.batch, y) for step, y in pairs]
         beats = {name: Beats.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -183,7 +183,7 @@ class MoEResidentSpec(MoEFFNSpec):
             before = expert
             yield slot
 
-    def result(self, job: ResidentRun, outputs: Mapping[str, Beats]) -> list[F32]:  # type: ignore[override]
+    def result(self, job: ResidentRun, outputs: Mapping[str, Beats]) -> list[F32]:
         y = self.port("o").unpack(outputs["o"])["y"].reshape(-1, self.d).astype(np.uint32).view(np.float32)
         ends = np.cumsum([len(step.batch.x) for step in job.steps])
         return np.split(y, ends[:-1])
@@ -194,7 +194,7 @@ class MoEResidentSpec(MoEFFNSpec):
     def latency(self) -> int:
         return self.moe.latency
 
-    def cycles(self, *jobs: ResidentRun) -> int:  # type: ignore[override]
+    def cycles(self, *jobs: ResidentRun) -> int:
         """Of runs whose experts are there in time: that of ``moe_ffn``."""
         return self.moe.cycles(*(step.batch for job in jobs for step in job.steps))
 

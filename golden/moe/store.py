@@ -1,20 +1,17 @@
 """Conversions in a file: one NumPy ``npz`` of indices and names of formats, no weights."""
 
-import contextlib
-import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from golden import npz
 from golden.moe.convert import Conversion
 from golden.moe.llama import Conversions
 from golden.moe.mixed import Formats
 from golden.moe.quantizers import named
 from golden.moe.spec import ConversionSpec
-from golden.spec import SpecError
 
 ARRAYS = ("shared", "experts", "representatives", "threshold", "unmarked")
 
@@ -38,27 +35,14 @@ def save(path: Path, record: Record) -> None:
         arrays[name] = arrays[name].astype(np.uint32)
     if record.formats:
         arrays["formats"] = np.array([[[f.name for f in one] for one in record.formats[i]] for i in layers])
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as f:
-            np.savez(f, spec=np.array(record.spec.to_toml()), origin=np.array(record.origin), layers=layers, **arrays)
-        part.replace(path)
-    except OSError as e:
-        raise SpecError(f"output {path} cannot be written: {e.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):  # not there, as a rule
-            part.unlink()
+    about = {"spec": np.array(record.spec.to_toml()), "origin": np.array(record.origin), "layers": np.array(layers)}
+    npz.save(path, about | arrays)
 
 
 def load(path: Path) -> Record:
     """Inverse of :func:`save`; :class:`~golden.spec.SpecError` for another kind of file."""
-    try:
-        with np.load(path, allow_pickle=False) as npz:
-            raw = {name: npz[name] for name in ("spec", "origin", "layers", *ARRAYS)}
-            names = npz["formats"] if "formats" in npz.files else []
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as e:
-        raise SpecError(f"conversion {path} cannot be read: {e}") from None
+    raw = npz.load(path, ("spec", "origin", "layers", *ARRAYS), "conversion", optional=("formats",))
+    names = raw.get("formats", ())
     spec = ConversionSpec.from_toml(str(raw["spec"]))
     layers = raw["layers"].tolist()
     formats = {i: [Formats(*map(named, one)) for one in mine] for i, mine in zip(layers, names, strict=False)}

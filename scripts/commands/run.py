@@ -128,12 +128,11 @@ def _resident(args: argparse.Namespace) -> int:
     from tb.transactions import CheckFailed
 
     _alone(args, "with --cache", LAYER | MIXTURE)
-    settings = [{"places": args.cache}, *configuration.settings(args, unit("moe_resident"))]
+    settings = configuration.settings(args, unit("moe_resident"))
     runs = ("none", args.predictor)
+    chosen = (args.moe, args.cache, args.tokens, args.batches, runs, args.bandwidth)
     try:
-        report = resident_layer.measure(
-            settings, args.moe, args.tokens, args.batches, runs, args.bandwidth, resident_layer.LATENCY, _say
-        )
+        report = resident_layer.measure(settings, *chosen, resident_layer.LATENCY, _say)
     except (CheckFailed, BuildError) as e:
         print(e, file=sys.stderr)
         return 1
