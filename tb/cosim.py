@@ -124,7 +124,10 @@ class Rtl:
         return self.spec.result(job, played.outputs)
 
     def play(self, case: Case) -> Played:
-        """Play a case by the rules of ``tb.transactions``; judge it with :func:`tb.transactions.check`."""
+        """Play a case by the rules of ``tb.transactions``; judge it with :func:`tb.transactions.check`.
+        ``ValueError`` for one with a ``world``, which the cocotb player alone has."""
+        if case.world:
+            raise ValueError(f"case {case.name} must have no world for the bulk player")
         return self._play(case, least=0, surplus=SURPLUS)
 
     def _play(self, case: Case, least: int, surplus: int) -> Played:

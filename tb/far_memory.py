@@ -35,8 +35,6 @@ class FarMemory:
     shared: list[Expert]
     rate: int
     delay: int
-    loads: int = 0
-    beats: int = 0
 
     def __post_init__(self) -> None:
         self._far = [self.spec.ffn.memory((one,)) for one in self.experts]
@@ -63,8 +61,6 @@ class FarMemory:
         self._free = max(self._free, cycle) + -(-length // self.rate)
         self._places[slot] = None
         self._fills.append((self._free + self.delay, number, slot, key))
-        self.loads += 1
-        self.beats += length
 
     def _fetch(self, tile: dict[str, int]) -> None:
         slot: int | None = None

@@ -33,12 +33,10 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class ResidentRun:
-    """A job: ``far[keys, 2]``, address and length of each expert in far memory, and the steps in order. Of the loads,
-    numbered from 0, memory fails ``bad``."""
+    """A job: ``far[keys, 2]``, address and length of each expert in far memory, and the steps in order."""
 
     far: Int
     steps: tuple[Step, ...]
-    bad: frozenset[int] = frozenset()
 
 
 class MoEResidentSpec(MoEParameters):
@@ -135,7 +133,7 @@ class MoEResidentSpec(MoEParameters):
                 raise SpecError(f"layer must be an integer between 0 and {self.layers - 1}, not {step.layer}")
             needs = [step.layer * self.experts + queue.expert for queue in self.moe.work(step.batch).queues]
             lists += [KeyList(needs), KeyList(step.hints, need=False)]
-        return Run(job.far, tuple(lists), job.bad)
+        return Run(job.far, tuple(lists))
 
     def errors(self, job: ResidentRun) -> int:
         """The bits of ``sts_error`` that a job sets, if its tokens fit and its experts are loaded."""

@@ -63,15 +63,14 @@ class Unpack(wiring.Component):
             m.d.sync += left.eq(left - 1)
         with m.If(free):
             m.d.sync += [tile.eq(self.tile.payload), left.eq(self.tile.payload.steps), busy.eq(self.tile.valid)]
-        position = self._bytes(m, tile, busy, take)
-        self._operands(m, tile, take, position)
+        self._operands(m, tile, take, *self._bytes(m, tile, busy, take))
         return m
 
-    def _bytes(self, m: Module, tile: Any, busy: Signal, take: Signal) -> Signal:
-        """The byte at hand, shared control of all columns. Returns where in it the next code begins."""
+    def _bytes(self, m: Module, tile: Any, busy: Signal, take: Signal) -> tuple[Signal, Signal]:
+        """Shared control of all columns. Returns the bytes at hand, and where in each the next code begins."""
         there = Signal()
         position = Signal(3)
-        self.at_hand = Signal(8 * self.cols, name="at_hand")
+        at_hand = Signal(8 * self.cols)
         after = named(m, position + Array(C(bits, 4) for bits in BITS)[tile.bits], "after")
         m.d.comb += [
             # a code of three bits may go on in the next byte
@@ -83,14 +82,14 @@ class Unpack(wiring.Component):
             with m.If(after >= 8):
                 m.d.sync += there.eq(0)
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [there.eq(1), self.at_hand.eq(self.i.payload)]
-        return position
+            m.d.sync += [there.eq(1), at_hand.eq(self.i.payload)]
+        return at_hand, position
 
-    def _operands(self, m: Module, tile: Any, take: Signal, position: Value) -> None:
+    def _operands(self, m: Module, tile: Any, take: Signal, at_hand: Signal, position: Signal) -> None:
         m.d.sync += self.valid.eq(take)
         for column in range(self.cols):
             part = slice(8 * column, 8 * column + 8)
-            code = named(m, (Cat(self.at_hand[part], self.i.payload[part]) >> position)[:8], f"code_{column}")
+            code = named(m, (Cat(at_hand[part], self.i.payload[part]) >> position)[:8], f"code_{column}")
             operand = Array(self._operand(code[:bits], tile) for bits in BITS)[tile.bits]
             m.d.sync += self.o[part].eq(operand)
 
