@@ -277,7 +277,7 @@ def test_real_data_is_in_the_formats(weight: str) -> None:
     job, products = REAL["mixpe_pe"](spec)
     assert products == len(job.x) == len(job.w) == sum(job.lengths)
     assert abs(job.x).max() == 127
-    stored = "uint4_min" if WEIGHTS[weight].correction == "min" else weight  # formats with a minimum take codes as stored
+    stored = "uint4_min" if WEIGHTS[weight].correction == "min" else weight  # as stored
     assert (job.w.min(), job.w.max()) == (WEIGHTS[stored].low, WEIGHTS[stored].high)
 
 
