@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from gen.export import Product, export
+from gen.export import Product
 from golden.ports import Beats
 from golden.spec import UnitSpec
+from tb import products
 from tb.build import Build, Flags
 from tb.transactions import (
     PATIENCE,
@@ -60,10 +61,10 @@ class _Run(ctypes.Structure):
 def compile(spec: UnitSpec, optimise: bool = False, product: Product | None = None) -> "Rtl":
     """Build the RTL of ``spec`` for bulk co-simulation, or find it in the cache.
 
-    Without ``optimise`` the build is the one that the cocotb player uses. ``product`` replaces ``export(spec)``, for
+    Without ``optimise`` the build is the one that the cocotb player uses. ``product`` replaces that of ``spec``, for
     faulty or synthesised variants. An ``Rtl`` may be used for any number of jobs.
     """
-    return Rtl(spec, Build(product or export(spec), Flags(optimise=optimise)))
+    return Rtl(spec, Build(product or products.of(spec), Flags(optimise=optimise)))
 
 
 class Rtl:

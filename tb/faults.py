@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gen.export import Product
+from gen.export import Product, export
 from golden.spec import UnitSpec
 from tb.runner import run_bulk
 from tb.transactions import CheckFailed
@@ -58,4 +58,4 @@ def turns_red(monkeypatch: pytest.MonkeyPatch, spec: UnitSpec, unit: Any, method
     """The bench of ``spec`` finds what is wrong when a block's method is rewritten."""
     monkeypatch.setattr(unit, method, getattr(rewritten(unit, old, new, method), method))
     with pytest.raises(CheckFailed):
-        run_bulk(spec, BENCHES[spec.unit](spec, 1), 1)
+        run_bulk(spec, BENCHES[spec.unit](spec, 1), 1, product=export(spec))

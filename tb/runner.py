@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tb
-from gen.export import Product, export
+from gen.export import Product
 from golden.spec import SpecError, UnitSpec
+from tb import products
 from tb.build import Build, Flags, Simulation, environment, wave_format
 from tb.cosim import compile
 from tb.transactions import Case, CheckFailed, Played, check
@@ -58,10 +59,10 @@ def run_cocotb(
     """Play the cases with cocotb, one cocotb test per case, in one simulation.
 
     Writes ``build/cocotb/<unit>-<key>-<seed>.xml`` (JUnit), with ``waves`` also ``.fst`` or ``.vcd``; prints the replay
-    command. ``product`` replaces ``export(spec)``. :class:`CheckFailed` carries the findings of all failed cases.
+    command. ``product`` replaces that of ``spec``. :class:`CheckFailed` carries the findings of all failed cases.
     """
     print(f"seed {seed}: {replay_command(spec, seed)}")
-    build = Build(product or export(spec), Flags(waves=waves))
+    build = Build(product or products.of(spec), Flags(waves=waves))
     build.program()
     stem = Path("build/cocotb") / f"{spec.unit}-{build.key[:8]}-{seed}"
     stem.parent.mkdir(parents=True, exist_ok=True)

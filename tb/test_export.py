@@ -1,6 +1,7 @@
 """The product of every unit in every preset: legal, clean, reproducible Verilog, and a manifest that tells the truth.
 
-How long it takes grows with the presets: each is exported once, and the smallest once more, in another process.
+How long it takes grows with the presets: each is exported and linted once, and kept; the smallest is exported again, in
+another process.
 """
 
 import functools
@@ -32,29 +33,43 @@ from golden.orizuru.engine import VARIANTS, OrizuruSpec
 from golden.spec import SpecError
 from hdl.mixpe.pe import PE
 from hdl.shared import Shared
+from tb import products
+from tb.kept import kept
 
 SMALLEST = [(name, "tiny" if "tiny" in u.presets else next(iter(u.presets))) for name, u in UNITS.items()]
 EVERY = [(name, preset) for name, u in UNITS.items() for preset in u.presets]
+LONG = {("moe_ffn", "square"), ("moe_ffn", "decode"), ("moe_resident", "smollm2"), ("expert_ffn", "smollm2")}
+"""Whole layers beside that of ``make demo``: each takes a minute."""
 # one worker exports a configuration for all its tests
 every = pytest.mark.parametrize(
     ("name", "preset"),
-    [pytest.param(*e, id="-".join(e), marks=pytest.mark.xdist_group("-".join(e))) for e in EVERY],
+    [
+        pytest.param(
+            *e, id="-".join(e), marks=[pytest.mark.xdist_group("-".join(e)), *([pytest.mark.slow] if e in LONG else [])]
+        )
+        for e in EVERY
+    ],
 )
 
 
 @functools.cache
 def product(name: str, preset: str) -> Product:
-    return export(unit(name).configure(preset))
+    return products.of(unit(name).configure(preset))
 
 
 def lint(folder: Path, *files: str) -> str:
     tool = toolchain.verilator()
     command = [str(tool.program), "--lint-only", "-Wall", "--quiet", *files]
-    run = subprocess.run(
-        command, cwd=folder, env=os.environ | tool.environment, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0 or "%Warning" in run.stderr, run.stderr
-    return run.stderr
+
+    def said() -> str:
+        run = subprocess.run(
+            command, cwd=folder, env=os.environ | tool.environment, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0 or "%Warning" in run.stderr, run.stderr
+        return run.stderr
+
+    read = (path.read_text() for path in map(folder.joinpath, files) if path.is_file())
+    return kept("lint", (tool.version, *command, *read), said)
 
 
 def parsed(verilog: str) -> ast.Compilation:

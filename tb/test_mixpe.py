@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gen.export import Product, export
+from gen.export import Product
 from gen.registry import unit
 from golden import fixture, q4_1
 from golden.mixpe.formats import ALIGNED
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.layer import gemm
-from tb import mixpe
+from tb import mixpe, products
 from tb.cosim import compile
 from tb.faults import broken
 from tb.runner import both_see_the_same, run_bulk, run_cocotb
@@ -334,7 +334,7 @@ FAULTS: dict[str, dict[str, tuple[str, str, str]]] = {
 
 @cache
 def _product(name: str) -> Product:
-    return export(MixPESpec(**SMALL[name]))
+    return products.of(MixPESpec(**SMALL[name]))
 
 
 @cache

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from gen.export import export
 from golden.mixpe.formats import ACTS, WEIGHTS
 from golden.mixpe.pe import CORE_WEIGHTS, CORES, PESpec, columns
+from tb import products
 from tb.cosim import compile
 from tb.faults import broken
 from tb.mixpe_pe import act_codes, pairs, weight_codes
@@ -96,7 +96,7 @@ PAIR_FAULTS = {
 def test_fault_of_a_pair_is_caught(name: str) -> None:
     spec = PESpec(core="packed")
     with pytest.raises(CheckFailed):
-        product = broken(export(spec), *PAIR_FAULTS[name], module="mixpe_pe_pe_pair")
+        product = broken(products.of(spec), *PAIR_FAULTS[name], module="mixpe_pe_pe_pair")
         run_bulk(spec, BENCHES["mixpe_pe"](spec, 1), 1, product=product)
 
 
@@ -104,4 +104,4 @@ def test_fault_of_a_pair_is_caught(name: str) -> None:
 def test_fault_is_caught(name: str) -> None:
     spec = PESpec(group=16)
     with pytest.raises(CheckFailed):
-        run_bulk(spec, BENCHES["mixpe_pe"](spec, 1), 1, product=broken(export(spec), *FAULTS[name]))
+        run_bulk(spec, BENCHES["mixpe_pe"](spec, 1), 1, product=broken(products.of(spec), *FAULTS[name]))

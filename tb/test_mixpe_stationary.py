@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gen.export import Product, export
+from gen.export import Product
 from golden import fixture, q4_1
 from golden.mixpe.gemm import MixPESpec
 from golden.mixpe.layer import gemm
 from golden.mixpe.stationary import WeightStationary
 from golden.spec import SpecError
+from tb import products
 from tb.cosim import compile
 from tb.faults import broken
 from tb.mixpe import random_job
@@ -91,7 +92,7 @@ def _spec(name: str) -> WeightStationary:
 
 @cache
 def _product(name: str) -> Product:
-    return export(_spec(name))
+    return products.of(_spec(name))
 
 
 @cache

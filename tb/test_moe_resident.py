@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gen.export import export
 from golden.moe.resident import MoEResidentSpec
 from golden.spec import SpecError
 from hdl.layers.moe_resident import MoEResident
@@ -75,7 +76,7 @@ def test_a_place_that_is_given_back_too_soon_is_seen(monkeypatch: pytest.MonkeyP
     faulty = rewritten(MoEResident, "Cat(gone).all()", "1", "_done")
     monkeypatch.setattr(MoEResident, "_done", faulty._done)
     with pytest.raises(CheckFailed):
-        run_cocotb(ONE, [_with_a_memory(50)], 1)
+        run_cocotb(ONE, [_with_a_memory(50)], 1, product=export(ONE))
 
 
 @pytest.mark.parametrize("broken", [False, True])

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gen.export import export
 from golden.mixpe.layer import sqnr
 from golden.moe import fixture
 from golden.moe.biased import BiasedNetwork, RowScaled, layer_batch
@@ -18,6 +17,7 @@ from golden.moe.layer import LayerBatch, MoEFFNSpec
 from golden.moe.precision import Weights
 from golden.moe.spec import ConversionSpec, preset, shape
 from golden.spec import SpecError
+from tb import products
 from tb.runner import run_bulk
 from tb.transactions import CheckFailed, case_of
 
@@ -80,7 +80,7 @@ def computed(variant: str, name: str, mode: str) -> tuple[Array, Array]:
 )
 def test_all_tokens_through_the_rtl(variant: str, mode: str) -> None:
     """Every network, every token: each bit, every cycle. A code that is off by one is seen."""
-    spec, product = SPECS[variant], export(SPECS[variant])
+    spec, product = SPECS[variant], products.of(SPECS[variant])
     jobs = {name: batches(whole(variant, name, mode)) for name in fixture.SMALL_NETWORKS}
     run_bulk(spec, [case_of(spec, name, each) for name, each in jobs.items()], 1, product)
     first = jobs["core"][0]

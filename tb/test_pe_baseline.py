@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gen.export import export
 from golden.mixpe.baseline import MODES, BaselineSpec, Groups
 from golden.spec import SpecError
+from tb import products
 from tb.faults import broken
 from tb.pe_baseline import CORNERS, every_code, random_job, real
 from tb.runner import both_see_the_same, run_bulk
@@ -91,7 +91,7 @@ FAULTS: dict[str, tuple[BaselineSpec, str, str]] = {
 def test_fault_is_caught(name: str) -> None:
     spec, old, new = FAULTS[name]
     with pytest.raises(CheckFailed):
-        run_bulk(spec, BENCHES["pe_baseline"](spec, 1), 1, product=broken(export(spec), old, new))
+        run_bulk(spec, BENCHES["pe_baseline"](spec, 1), 1, product=broken(products.of(spec), old, new))
 
 
 @pytest.mark.parametrize("spec", [FP16, DEQUANT], ids=_id)

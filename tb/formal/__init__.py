@@ -6,7 +6,9 @@ all time (by induction) or for all inputs (circuits without state); *bounded* ho
 Sequential proofs start from an arbitrary power-up state and one cycle of reset; later resets may come at any time.
 """
 
+import importlib.metadata
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
@@ -20,6 +22,8 @@ from typing import Any
 
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable, Fragment, Module, Signal, Value
+
+from tb.kept import kept
 
 
 class Property(Elaboratable):
@@ -116,8 +120,9 @@ opt_clean
 _RESET = "  wire width 1 \\\\rst\\n  cell $initstate \\\\first_cycle\\n    connect \\\\Y \\\\rst\\n  end\\n"
 
 
-def prove(claim: Claim, timeout: float = 1800) -> Proof:
-    """Decide a claim.
+def prove(claim: Claim, timeout: float = 1800, again: bool = False) -> Proof:
+    """Decide a claim; what was decided before of the same netlist, by the same tools, is not decided ``again`` unless
+    asked for.
 
     Raises :class:`Refuted` with a counterexample, :class:`Undecided` when induction up to ``MAX_STEPS`` steps does not
     close, and ``subprocess.TimeoutExpired`` after ``timeout`` seconds.
@@ -126,7 +131,14 @@ def prove(claim: Claim, timeout: float = 1800) -> Proof:
     circuit = claim.circuit()
     fragment = Fragment.get(circuit, None)  # from here on its inputs and probes are known
     netlist = rtlil.convert(fragment, ports=[*circuit.inputs, *circuit.probes.values()], emit_src=False)
-    result = (_abc if claim.engine == ABC else _sat)(claim, circuit, netlist, timeout)
+    decide, judge = (_abc, _abc_verdict) if claim.engine == ABC else (_sat, _verdict)
+
+    def log() -> str:
+        return decide(claim, circuit, netlist, timeout)
+
+    paths = "".join(f"{s.name} {path} " for path, s in circuit.probes.items())
+    parts = (netlist, paths, repr((claim.cycles, claim.engine)), inspect.getsource(sys.modules[__name__]), _version())
+    result = judge(claim, log() if again else kept("proofs", parts, log))
     return Proof(claim, result, claim.engine, time.monotonic() - start)
 
 
@@ -138,7 +150,7 @@ def _sat(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
         command += (
             f" -tempinduct-baseonly -maxsteps {claim.cycles}" if claim.cycles else f" -tempinduct -maxsteps {MAX_STEPS}"
         )
-    return _verdict(claim, _yosys(netlist, f"{script}{command}\n", timeout))
+    return _yosys(netlist, f"{script}{command}\n", timeout)
 
 
 def _abc(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
@@ -151,13 +163,19 @@ def _abc(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
         commands = f"read_aiger {aiger}; strash; fold; strash; bmc3 -F {claim.cycles}; write_cex -n {found}"
         command = [str(_yosys_abc()), "-q", commands]
         run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-        if "was asserted in frame" in run.stdout:
-            what = f"{claim.subject}, {claim.size}: {claim.text}"
-            values = found.read_text() if found.exists() else ""
-            raise Refuted(f"{what}: false\n{run.stdout}\n{values}")
-    if f"No output asserted in {claim.cycles} frames" not in run.stdout:
-        raise RuntimeError(f"ABC said neither yes nor no:\n{run.stdout}{run.stderr}")
+        return f"{run.stdout}{run.stderr}\n{found.read_text() if found.exists() else ''}"
+
+
+def _abc_verdict(claim: Claim, log: str) -> str:
+    if "was asserted in frame" in log:
+        raise Refuted(f"{claim.subject}, {claim.size}: {claim.text}: false\n{log}")
+    if f"No output asserted in {claim.cycles} frames" not in log:
+        raise RuntimeError(f"ABC said neither yes nor no:\n{log}")
     return f"bounded, {claim.cycles} cycles"
+
+
+def _version() -> str:
+    return importlib.metadata.version("pyosys")
 
 
 def _yosys_abc() -> Path:

@@ -35,7 +35,7 @@ def main(subjects: list[str]) -> int:
         if heading != (heading := f"{claim.subject}: {claim.text}"):
             print(f"\n{heading}")
         try:
-            proof = formal.prove(claim)
+            proof = formal.prove(claim, again=True)
             print(f"  {claim.size:{width}}  {proof.result}, {proof.engine}, {proof.seconds:.2f} s", flush=True)
         except (formal.Refuted, formal.Undecided) as e:
             failed += 1

