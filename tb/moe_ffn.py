@@ -34,7 +34,7 @@ def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
         "none": [with_experts(spec, rng, random_batch(spec, rng, min(2, spec.tokens)), 0)],
         "most": [with_experts(spec, rng, random_batch(spec, rng, spec.tokens), most)],
         "equal": [_equal(spec, rng)],
-        **(_finished(spec, rng) if spec.pruning else {}),
+        **(_finished(spec, rng, _among(spec, rng)) if spec.pruning else {}),
         **(_lists(spec, rng) if spec.routing == "table" else {}),
     }
     beyond = with_experts(spec, rng, random_batch(spec, rng, spec.tokens), spec.experts)
@@ -45,6 +45,7 @@ def bench(spec: MoEFFNSpec, seed: int) -> list[Case]:
         *(_case(spec, name, jobs, seed) for name, jobs in plain.items()),
         *(_flagged(spec, case, mixed) for case in cases_of(spec, "mixed", mixed, seed=seed)),
         *(_case(spec, name, mixed[:2], seed, stall=stall) for name, stall in stalls.items()),
+        *(_case(spec, f"finished-{name}", _among(spec, rng), seed, stall=stall) for name, stall in _late(spec).items()),
         *([_case(spec, "beyond-slots", [beyond, mixed[0]], seed)] if most < spec.experts else []),
         *(_too_long(spec, rng, more, seed) for more in (1, spec.tokens + 3)),
         *(_too_many(spec, rng, seed) if spec.routing == "router" else []),
@@ -117,13 +118,8 @@ def _named(spec: MoEFFNSpec, rng: np.random.Generator, number: int) -> Chosen:
     return Chosen(rng.permutation(spec.experts)[:number], weights.astype(np.int64))
 
 
-def _finished(spec: MoEFFNSpec, rng: np.random.Generator) -> dict[str, list[LayerBatch]]:
-    """All tokens, none, the first and last ones, every other one; batches without live ones between others, which
-    load no tables."""
-
-    def batch(live: NDArray[np.bool_]) -> LayerBatch:
-        return replace(random_batch(spec, rng, len(live)), live=live)
-
+def _finished(spec: MoEFFNSpec, rng: np.random.Generator, among: list[LayerBatch]) -> dict[str, list[LayerBatch]]:
+    """All tokens, none, the first and last ones, every other one; batches without live ones between others."""
     number = np.arange(spec.tokens)
     patterns = {
         "all": number < 0,
@@ -136,11 +132,27 @@ def _finished(spec: MoEFFNSpec, rng: np.random.Generator) -> dict[str, list[Laye
         "odd": number % 2 == 0,
         "inner": (number == 0) | (number == spec.tokens - 1),
     }
-    found = {f"finished-{name}": [batch(live)] for name, live in patterns.items()}
-    nobody, one = np.zeros(spec.tokens, np.bool_), np.ones(1, np.bool_)
-    among = [batch(live) for live in (nobody, patterns["odd"], nobody, nobody[:1], one, nobody)]
-    among[4] = _keeping(among[4], among[1])
-    return found | {"finished-among": among, "finished-only": [batch(nobody), batch(nobody[:1])]}
+    found = {f"finished-{name}": [_with_live(spec, rng, live)] for name, live in patterns.items()}
+    return found | {"finished-among": among, "finished-only": [among[0], among[3]]}
+
+
+def _among(spec: MoEFFNSpec, rng: np.random.Generator) -> list[LayerBatch]:
+    """Batches without live tokens, which load no tables, before, between and behind others."""
+    nobody, some = np.zeros(spec.tokens, np.bool_), np.arange(spec.tokens) % 2 == 0
+    jobs = [_with_live(spec, rng, live) for live in (nobody, some, nobody, nobody[:1], some[:1], nobody)]
+    jobs[4] = _keeping(jobs[4], jobs[1])
+    return jobs
+
+
+def _with_live(spec: MoEFFNSpec, rng: np.random.Generator, live: NDArray[np.bool_]) -> LayerBatch:
+    return replace(random_batch(spec, rng, len(live)), live=live)
+
+
+def _late(spec: MoEFFNSpec) -> dict[str, dict[str, int]]:
+    """What tells finished tokens, and what they are in, long after the rest."""
+    late = {f"{name}-far": {name: 254} for name in ("live", "i", "cfg", "route", "o")}
+    there = {port.name for port in spec.ports if spec.pruning}
+    return {name: stall for name, stall in late.items() if stall.keys() <= there}
 
 
 def _lists(spec: MoEFFNSpec, rng: np.random.Generator) -> dict[str, list[LayerBatch]]:

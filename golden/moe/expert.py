@@ -313,7 +313,7 @@ class ExpertFFNSpec(UnitSpec):
         return first + len(job.x) * self.d // self.words
 
     def first(self, job: ExpertBatch, words: int) -> int:
-        """Cycles from its configuration to its first result, if it takes so many until its activations are all there."""
+        """Cycles from its configuration to its first result, if its activations take so many to come."""
         table = len(job.experts) if job.load else 0
         return self._sent(latency.SKID, words, table, self.phases(job))
 

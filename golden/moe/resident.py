@@ -50,7 +50,8 @@ class MoEResidentSpec(MoEParameters):
                 place. A tile of a routed expert is asked for when its expert is there. ``far`` (``desc`` of
                 ``expert_cache``): where all experts are in far memory; it begins a run. ``hint``: a list of keys per
                 batch, taken behind the batch's own needs: what the next ones may need; without keys one beat with
-                ``valid`` 0; ``final`` ends the run. A batch without live tokens has no needs and takes no hints. ``dma``, ``fill``, ``cache`` (its ``stats``): of ``expert_cache``.
+                ``valid`` 0; ``final`` ends the run. A batch without live tokens has no needs and takes no hints.
+                ``dma``, ``fill``, ``cache`` (its ``stats``): of ``expert_cache``.
     Latency     ``latency`` is that of ``moe_ffn``, of a token without routed experts.
     Throughput  as of ``moe_ffn``, as long as experts are there in time (``on_time``); ``stats.stalls`` counts what
                 memory costs.

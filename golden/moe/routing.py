@@ -1,7 +1,7 @@
 """How a layer learns which experts its tokens need: by a router and a gate, or by a table of what was predicted.
 
-Both ways are used alike by :class:`golden.moe.layer.MoEFFNSpec`. ``job`` is a batch as it came, ``seen`` its live tokens
-alone.
+Both ways are used alike by :class:`golden.moe.layer.MoEFFNSpec`. ``job`` is a batch as it came, ``seen`` its live
+tokens alone.
 """
 
 from dataclasses import dataclass, replace
@@ -70,9 +70,9 @@ class ByRouter:
         """Rows and table, whether they are to come or not."""
         rows = self.spec.router.inputs(self._tokens(_one(job)))
         nothing = Group((Scored(np.zeros(self.spec.experts, np.int64), 0, 0),), job.table)
-        gate = self.spec.gate.inputs(nothing)
-        beats = {port.name: (gate if port.name == "table" else rows)[port.name.removeprefix("r")] for port in self.ports}
-        return {name: Beats(b.data, np.zeros(len(b), np.bool_)) for name, b in beats.items()}
+        beats = {f"r{name}": part for name, part in rows.items()} | self.spec.gate.inputs(nothing)
+        mine = {port.name: beats[port.name].data for port in self.ports}
+        return {name: Beats(part, np.zeros(len(part), np.bool_)) for name, part in mine.items()}
 
     def cycles(self, job: "LayerBatch", seen: "LayerBatch") -> int:
         """At most so many until the last token's experts are known, if tokens, rows and table come at once."""
@@ -100,7 +100,8 @@ class ByTable:
 
     @property
     def ports(self) -> tuple[StreamPort, ...]:
-        return (replace(self.spec.table.port("o"), name="route", direction="in", doc="the tokens' experts and weights"),)
+        told = self.spec.table.port("o")
+        return (replace(told, name="route", direction="in", doc="the tokens' experts and weights"),)
 
     def choose(self, seen: "LayerBatch") -> Int:
         rows = [

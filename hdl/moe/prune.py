@@ -10,6 +10,7 @@ from golden.moe.layer import MoEFFNSpec
 from hdl.arith.bits import index_bits, named
 from hdl.stream.signature import stream_signature
 
+
 class Prune(wiring.Component):
     """Between the streams of the unit and a layer that never hears of finished tokens.
 
