@@ -8,7 +8,7 @@ import pytest
 
 from gen.registry import unit
 from golden.moe import fixture as converted
-from golden.moe.dispatch import Token
+from golden.moe.dispatch import Token, per_token
 from golden.moe.forward import moe_forward
 from golden.moe.layer import MoEFFNSpec
 from golden.moe.prediction_table import Entry, ExpertTableSpec, Predicted, Request
@@ -113,14 +113,26 @@ def _ordinary(entry: Entry) -> int:
     return entry.weight & 0x80FFFFFF | 0x3F000000
 
 
+def test_tokens_that_are_none_of_the_batch_change_no_result() -> None:
+    """Five are named, three come: experts are computed for all five."""
+    rng = np.random.default_rng(11)
+    named = with_experts(TABLE, rng, random_batch(TABLE, rng, 5), 2)
+    come = replace(named, x=named.x[:3])
+    y = TABLE.compute(come)
+    case = case_of(TABLE, "long", [named], status={"sts_error": 2})
+    work = replace(TABLE.work(named), x=come.x)
+    outputs = {**case.outputs, "o": TABLE.outputs(come, y)["o"], "stats": TABLE.ffn.outputs(work, y)["stats"]}
+    run_bulk(
+        TABLE, [replace(case, inputs={**case.inputs, "i": TABLE.inputs(come)["i"]}, outputs=outputs, cycles=None)], 11
+    )
+
+
 def test_a_table_that_says_what_the_router_would_gives_the_same() -> None:
     """The same bits, and, routing being hidden, in the same cycles."""
     told = MoEFFNSpec(**TINY.values() | {"routing": "table"})
     jobs = [random_batch(TINY, np.random.default_rng(seed), TINY.tokens) for seed in range(4)]
     for job in jobs:
-        chosen = TINY.choose(job)
-        mine = (chosen[chosen[:, 0] == t] for t in range(TINY.tokens))
-        named = replace(job, route=tuple(Token(rows[:, 1], rows[:, 2]) for rows in mine))
+        named = replace(job, route=per_token(TINY.choose(job), TINY.tokens))
         assert np.array_equal(told.compute(named).view(np.uint32), TINY.compute(job).view(np.uint32))
         assert told.cycles(named) == TINY.cycles(job) and told.hidden(named)
 

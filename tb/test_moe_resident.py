@@ -9,6 +9,7 @@ import pytest
 from golden.moe.resident import MoEResidentSpec
 from golden.spec import SpecError
 from hdl.layers.moe_resident import MoEResident
+from hdl.layers.routing import ByTable
 from hdl.moe.needs import Needs
 from scripts.cli import main
 from tb.cosim import compile
@@ -21,8 +22,19 @@ from tb.transactions import Case, CheckFailed, case_of
 
 SMALL = {"d": 32, "neurons": 32, "tokens": 3, "rows": 2, "cols": 4, "group": 16}
 TINY = MoEResidentSpec(**SMALL, experts=3, layers=2, places=2)
-WIDE = MoEResidentSpec(**SMALL, experts=5, slots=4, layers=3, places=7, policy="fifo", weight="mixed", scaled=True)
-"""More places than a layer has experts, every expert in a format of its own."""
+WIDE = MoEResidentSpec(
+    **SMALL,
+    experts=5,
+    slots=4,
+    layers=3,
+    places=7,
+    policy="fifo",
+    weight="mixed",
+    scaled=True,
+    routing="table",
+    pruning=True,
+)
+"""More places than a layer has experts, every expert in a format of its own; finished tokens, a table that decides."""
 ONE = MoEResidentSpec(**SMALL, experts=4, slots=2, layers=1, places=1, policy="residency", outstanding=1)
 
 
@@ -197,6 +209,8 @@ FAULTS: dict[str, tuple[MoEResidentSpec, Any, str, str, str]] = {
     "all experts are needed": (TINY, Needs, "elaborate", "count.any()", "count.any() | 1"),
     "keys go on behind the last": (TINY, Needs, "elaborate", "Mux(self.i.payload.last, 0, key + 1)", "key + 1"),
     "needs of the batch before": (TINY, Needs, "elaborate", "[ended.eq(0), some.eq(0)]", "[ended.eq(0)]"),
+    "a list goes on into the next batch": (WIDE, ByTable, "elaborate", "listed.eq(0)", "listed.eq(1)"),
+    "the layer below the configuration": (WIDE, MoEResident, "_layer", "Value.cast(given)", "Value.cast(given)[1:]"),
 }
 
 

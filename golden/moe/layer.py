@@ -12,7 +12,7 @@ from golden import latency
 from golden.mixpe.formats import ALIGNED
 from golden.mixpe.gemm import listed
 from golden.moe import pruning
-from golden.moe.dispatch import Batch, DispatchSpec, Queues
+from golden.moe.dispatch import Batch, DispatchSpec, Queues, per_token
 from golden.moe.dispatch import Token as Chosen
 from golden.moe.expert import FORMATS, ExpertBatch, ExpertFFNSpec, Queue
 from golden.moe.gate import GateSpec, Table
@@ -168,23 +168,37 @@ class MoEFFNSpec(MoEParameters):
                 :class:`golden.moe.expert.ExpertFFNSpec`, which say what is rounded. A token's result does not depend
                 on its batch mates.
                 Tokens come in FP16 and leave in FP32.
+    Table       ``routing=table``: neither router nor gate. The experts of a token, ascending, and their weights (with
+                ``scaled``, else 1) are those that ``route`` names. A token without any has the shared expert alone.
+    Pruning     ``pruning``: a batch says in ``live`` which of its tokens are finished. These are neither routed nor
+                computed, by the shared expert neither; their rows are +0. The others are a batch of their own.
     Streams     ``i``, ``desc``, ``fetch``, ``wgt``, ``par``, ``o``, ``stats`` as of ``expert_ffn``. ``cfg``: one beat
                 per batch: whether all tables come (``load``), ``k_min``, ``k_max``, ``tau`` as of ``gate``. With
                 ``load`` also: ``rwgt`` and ``rpar``: the router's rows as a pass of ``router`` takes them, one after
                 the other, with ``norms`` one beat of ``rnorm``; with ``bias`` or ``scaled`` ``table``, as of ``gate``.
                 The first batch after a reset must have ``load`` 1. ``counts``: per batch how many tokens chose each
                 expert, tlast on the last. The next ``cfg`` is taken when ``stats`` has been.
+                ``route``, instead of all that is of the router: what ``o`` of ``expert_table`` tells, beat for beat,
+                one list per batch; ``confidence`` is not looked at.
+                ``live``: one beat per batch, before its tokens; lane t says of token t that it is not finished, lanes
+                beyond the batch nothing. ``i``, ``route`` and ``o`` have all tokens. A batch without live tokens takes
+                ``live``, ``cfg``, ``i``, ``route`` and gives its rows, nothing else: it loads no tables, whatever
+                ``load`` is.
     Memory      as of ``expert_ffn``; the router's rows are kept inside; the tokens twice, for experts and router.
     Latency     ``latency`` is that of a batch of one token for which no expert is chosen.
     Throughput  routing runs beside the shared expert: ``cycles`` is that of ``expert_ffn`` as long as it is the shorter
-                one (``hidden``), else the least. The next batch begins when this one is through.
+                one (``hidden``; a table nearly always is), else the least. The next batch begins when this one is
+                through. With ``pruning`` a finished token costs its beats of ``i`` and its row, or less: rows ahead of
+                the first live token leave while that is computed. One cycle more per run.
     Ranges      as of ``expert_ffn``. ``sts_error``: bit 0, a batch had more than ``tokens`` tokens; 1, ``k_max`` was
-                above ``experts``, or a score not finite where there is a softmax; 2, a token had more than ``slots``
-                experts (the later ones are left out), or an entry was dropped. Undefined until a reset after: tlast of
-                ``i`` within a token; what is undefined for ``expert_ffn``.
-    Source      CMoE (arXiv 2502.04416), its inference; dispatch and one reading of the weights per batch as in
-                production systems (arXiv 2211.10017).
-    Not done    pruned tokens (``dispatch`` has them); biases; more experts than the router takes in one pass.
+                above ``experts``, or a score not finite where there is a softmax; of a table: not as many live tokens
+                as the batch has (those that are missing have no experts), no such expert, or one twice in a token
+                (left out); 2, a token had more than ``slots`` experts (the later ones are left out), or an entry was
+                dropped. What ``route`` says of tokens that are none of the batch costs time and changes no result.
+                Undefined until a reset after: tlast of ``i`` within a token; what is undefined for ``expert_ffn``.
+    Source      CMoE (arXiv 2502.04416), its inference; dispatch, one reading of the weights per batch and pruned tokens
+                as in production systems (arXiv 2211.10017); the table of SiDA-MoE (arXiv 2310.18859).
+    Not done    biases; more experts than the router takes in one pass.
     """
 
     unit: ClassVar[str] = "moe_ffn"
@@ -243,9 +257,9 @@ class MoEFFNSpec(MoEParameters):
 
     def seen(self, job: LayerBatch) -> LayerBatch:
         """The batch of its live tokens alone, as which it is computed. They are numbered anew."""
-        live = self.live(job)
-        if live.all():
+        if job.live is None:
             return job
+        live = self.live(job)
         route = tuple(token for n, token in enumerate(job.route) if n >= len(live) or live[n])
         return replace(job, x=job.x[live], route=route, live=None)
 
@@ -277,9 +291,7 @@ class MoEFFNSpec(MoEParameters):
         return y
 
     def _chosen(self, job: LayerBatch) -> Batch:
-        chosen = self.choose(job)
-        mine = (chosen[chosen[:, 0] == t] for t in range(int(self.live(job).sum())))
-        return Batch(tuple(Chosen(rows[:, 1], rows[:, 2]) for rows in mine))
+        return Batch(per_token(self.choose(job), int(self.live(job).sum())))
 
     def work(self, job: LayerBatch) -> ExpertBatch:
         """What is left to the experts."""
