@@ -1,5 +1,6 @@
 """Unit ``moe_ffn``: the exported Verilog against its golden model, and that against the real-valued one."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -158,6 +159,20 @@ def test_a_finished_token_costs_no_step(live: int) -> None:
     assert played.cycles == PRUNED.cycles(pruned)
 
 
+def test_every_pattern_of_finished_tokens() -> None:
+    """Of batches of every length, one after the other, in any order, with and without pauses."""
+    rng = np.random.default_rng(12)
+    masks = [np.array(mask) for n in range(1, BOTH.tokens + 1) for mask in itertools.product((False, True), repeat=n)]
+    first = with_experts(BOTH, rng, random_batch(BOTH, rng, 1), 1)
+    jobs = [first]
+    for number in rng.permutation(len(masks)):
+        some = random_batch(BOTH, rng, len(masks[number]))
+        jobs.append(replace(some, experts=first.experts, load=False, live=masks[number]))
+    status = {"sts_error": int(np.bitwise_or.reduce([BOTH.errors(job) for job in jobs]))}  # it drops entries
+    stalls = {}, {"live": 100, "cfg": 200, "i": 100, "route": 200, "o": 100}
+    run_bulk(BOTH, [case_of(BOTH, "every", jobs, stall=stall, status=status) for stall in stalls], 12)
+
+
 def test_what_is_said_of_tokens_beyond_the_batch_is_not_looked_at() -> None:
     job = replace(random_batch(PRUNED, np.random.default_rng(2), 3), live=np.array([True, False, True]))
     case = case_of(PRUNED, "beyond", [job])
@@ -242,6 +257,13 @@ def test_formula_of_the_real_layer() -> None:
 def test_the_real_layer_through_the_rtl(rows: int, cols: int) -> None:
     report = moe_layer.measure([{"rows": rows, "cols": cols}], "S3A3E8", 16, print)
     assert report.mismatches == 0 and report.cycles == report.formula_cycles
+
+
+@pytest.mark.slow
+def test_a_real_layer_whose_experts_are_foretold() -> None:
+    report = moe_layer.measure([{}], "S2A2E16", 16, print, substitute=True)
+    assert report.mismatches == 0 and report.hidden and report.cycles == report.formula_cycles
+    assert report.agreement < 1
 
 
 @pytest.mark.parametrize(

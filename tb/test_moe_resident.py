@@ -190,6 +190,19 @@ def test_a_layer_that_is_none_is_refused() -> None:
         ("--moe S2A2E16 --cache 7 --set timeout=9", "timeout must be 0 for these layers, not 9"),
         ("--moe S2A2E16 --cache 7 --set places=3", "places must be 7 for these layers, not 3"),
         ("--moe S2A2E16 --cache 7 --set layers=4", "layers must be 3 for these layers, not 4"),
+        ("--moe S2A2E16 --cache 7 --set routing=table", "routing must be router for these layers, not table"),
+        (
+            "--moe S2A2E16 --cache 7 --substitute --predictor oracle",
+            "predictor must be left out with --substitute, not 'oracle'",
+        ),
+        ("--substitute", "substitute must be left out without --moe, not True"),
+        (
+            "--moe S3A3E8 --substitute",
+            "moe must be S2A2E16 with --substitute, as the layers are kept, not 'S3A3E8'",
+        ),
+        ("--moe S2A2E16 --substitute --dynamic", "dynamic must be left out with --substitute, not True"),
+        ("--moe S2A2E16 --substitute --tokens 65", "tokens must be an integer between 1 and 64, not 65"),
+        ("--moe S2A2E16 --substitute --set routing=router", "routing must be table for this layer, not router"),
     ],
 )
 def test_refused_runs(arguments: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
