@@ -82,6 +82,9 @@ class Unit:
         return self.spec.from_values(values)
 
 
+TINY_LAYER = {"d": 32, "neurons": 32, "experts": 3, "tokens": 5, "rows": 2, "cols": 4, "group": 16}
+"""Of experts."""
+
 UNITS = {
     u.name: u
     for u in (
@@ -198,7 +201,9 @@ UNITS = {
             MoEFFNSpec,
             MoEFFN,
             {
-                "tiny": {"d": 32, "neurons": 32, "experts": 3, "tokens": 5, "rows": 2, "cols": 4, "group": 16},
+                "tiny": TINY_LAYER,
+                "pruned": {**TINY_LAYER, "pruning": True},
+                "substitute": {**TINY_LAYER, "routing": "table", "scaled": True},
                 "smollm2": {},
                 "square": {"rows": 16, "cols": 16},
                 "decode": {"rows": 1, "cols": 64, "tokens": 1},
@@ -212,17 +217,7 @@ UNITS = {
             MoEResidentSpec,
             MoEResident,
             {
-                "tiny": {
-                    "d": 32,
-                    "neurons": 32,
-                    "experts": 3,
-                    "tokens": 3,
-                    "rows": 2,
-                    "cols": 4,
-                    "group": 16,
-                    "layers": 2,
-                    "places": 2,
-                },
+                "tiny": {**TINY_LAYER, "tokens": 3, "layers": 2, "places": 2},
                 "smollm2": {"neurons": 192, "experts": 14, "tokens": 4},
             },
             "simulated",
@@ -234,16 +229,7 @@ UNITS = {
             ExpertFFNSpec,
             ExpertFFN,
             {
-                "tiny": {
-                    "d": 32,
-                    "neurons": 32,
-                    "experts": 3,
-                    "tokens": 5,
-                    "slots": 2,
-                    "rows": 2,
-                    "cols": 4,
-                    "group": 16,
-                },
+                "tiny": {**TINY_LAYER, "slots": 2},
                 "smollm2": {},
             },
             "simulated",

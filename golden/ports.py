@@ -43,6 +43,9 @@ class Beats:
     def __len__(self) -> int:
         return len(self.data)
 
+    def __getitem__(self, some: slice) -> "Beats":
+        return Beats(self.data[some], self.last[some])
+
     @staticmethod
     def concatenate(parts: Sequence["Beats"]) -> "Beats":
         return Beats(np.concatenate([p.data for p in parts]), np.concatenate([p.last for p in parts]))
@@ -95,6 +98,11 @@ class StreamPort:
                 return at
             at += f.width
         raise KeyError(name)
+
+    @property
+    def nothing(self) -> Beats:
+        """No beats."""
+        return Beats(np.zeros((0, self.bytes), np.uint8), np.zeros(0, np.bool_))
 
     def pack(self, last: ArrayLike | None = None, **fields: ArrayLike) -> Beats:
         """Beats from one integer array ``[n, lanes]`` per field (bit patterns; signed values in two's complement)."""

@@ -4,7 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from golden.mixpe.layer import sqnr
 from golden.moe import fixture as converted
 from golden.moe import mixed
 from golden.moe.convert import convert
+from golden.moe.dispatch import per_token
 from golden.moe.expert import expert
 from golden.moe.ffn import lengths
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
@@ -30,6 +31,9 @@ from scripts.layers import Say, Settings
 
 DENSE = len(fixture.load().gate.codes)
 """Neurons of the layer as it was."""
+
+FORETOLD = converted.LAYERS[1]
+"""The layer whose experts are foretold from the input of the one before it."""
 
 DENSE_BYTES = 3 * Q4_1.size(fixture.load().x.shape[1], DENSE)
 """Of its weights."""
@@ -111,17 +115,24 @@ def sizes(experts: converted.Experts) -> dict[str, int]:
 
 
 def measure(
-    settings: Settings, name: str, tokens: int, say: Say, dynamic: bool = False, formats: Sequence[str] = ()
+    settings: Settings,
+    name: str,
+    tokens: int,
+    say: Say,
+    dynamic: bool = False,
+    formats: Sequence[str] = (),
+    substitute: bool = False,
 ) -> MoEReport:
-    """Golden model, RTL and float64 of the fixture's layer, timed."""
+    """Golden model, RTL and float64 of the fixture's layer, timed; ``substitute``: of the one behind it, its experts as
+    its router foretells them."""
     from tb.cosim import compile
 
-    experts = layer(name, formats)
-    own = {"weight": "mixed"} if formats else {}
+    experts = foretold_layer(name) if substitute else layer(name, formats)
+    own: dict[str, Any] = {"routing": "table" if substitute else "router"} | ({"weight": "mixed"} if formats else {})
     spec = unit("moe_ffn").configure(layers=[sizes(experts) | own | {"tokens": max(tokens, 1)}, *settings])
     assert isinstance(spec, MoEFFNSpec)
-    _suits(spec, experts, tokens)
-    job = real_batch(spec, experts, tokens, dynamic)
+    _suits(spec, experts, tokens, own["routing"])
+    job = foretold_batch(spec, experts, tokens) if substitute else real_batch(spec, experts, tokens, dynamic)
     say("generating Verilog and building it with Verilator (some minutes for a new configuration) ...")
     start = time.monotonic()
     rtl = compile(spec, optimise=False)
@@ -133,7 +144,8 @@ def measure(
     macs = sum(len(mine) * 3 * one.neurons * spec.d for one, mine, _ in work.work())
     steps = sum(p.tiles * p.passes * p.steps for p in spec.ffn.phases(work))
     return MoEReport(
-        layer=f"SmolLM2-135M-Instruct layer {fixture.LAYER} as {name}",
+        layer=f"SmolLM2-135M-Instruct layer {FORETOLD if substitute else fixture.LAYER} as {name}"
+        + ", experts foretold a layer ahead" * substitute,
         formats=", ".join(formats) or spec.weight,
         configuration=spec.values(),
         tokens=tokens,
@@ -156,9 +168,9 @@ def measure(
     )
 
 
-def _suits(spec: MoEFFNSpec, experts: converted.Experts, tokens: int) -> None:
+def _suits(spec: MoEFFNSpec, experts: converted.Experts, tokens: int, routing: str) -> None:
     """``SpecError`` where a configuration cannot hold the layer as it is stored, or so many tokens."""
-    exact = {"d": fixture.load().x.shape[1], "experts": sizes(experts)["experts"]}
+    exact = {"d": fixture.load().x.shape[1], "experts": sizes(experts)["experts"], "routing": routing}
     stored = all(form == Q4_1.name for at in experts.packed.descriptors for form in at.formats)
     if not (stored and spec.ffn.mixed):
         exact |= {"weight": "uint4_min" if stored else "mixed"}
@@ -182,6 +194,29 @@ def real_batch(spec: MoEFFNSpec, experts: converted.Experts, tokens: int, dynami
     return layer_batch(spec, experts.packed, f.x[:tokens], least, most, tau)
 
 
+def foretold_layer(name: str) -> converted.Experts:
+    """The second of the fixture's consecutive layers; ``SpecError`` for another split than it is kept in."""
+    if name != converted.FINE.name:
+        raise SpecError(f"moe must be {converted.FINE.name} with --substitute, as the layers are kept, not {name!r}")
+    found = converted.layers()[1]
+    return converted.Experts(found.conversion, pack(found.dense, found.conversion))
+
+
+def foretold_batch(spec: MoEFFNSpec, experts: converted.Experts, tokens: int) -> LayerBatch:
+    """Its first tokens, with the experts that its router chooses by what the layer before it reads."""
+    before, here = converted.layers()[:2]
+    if not 1 <= tokens <= len(here.x):
+        raise SpecError(f"tokens must be an integer between 1 and {len(here.x)}, not {tokens}")
+    job = layer_batch(spec, experts.packed, here.x[:tokens], converted.FINE.active, converted.FINE.active)
+    return foretold(spec, job, before.x[:tokens])
+
+
+def foretold(spec: MoEFFNSpec, job: LayerBatch, x: NDArray[np.float32]) -> LayerBatch:
+    """With the experts that the layer's router chooses for other activations."""
+    chosen = MoEFFNSpec(**spec.values() | {"routing": "router"}).choose(replace(job, x=float_codes(x, "fp16")))
+    return replace(job, route=per_token(chosen, len(job.x)))
+
+
 def layer_batch(
     spec: MoEFFNSpec, packed: Packed, x: NDArray[np.float32], least: int, most: int, tau: int = 0
 ) -> LayerBatch:
@@ -202,6 +237,7 @@ def layer_batch(
 def agreement(spec: MoEFFNSpec, job: LayerBatch) -> float:
     """Of the chosen sets with those by float64 scores of the stored rows, the threshold that of the job."""
     x = job.x.astype(np.uint16).view(np.float16).astype(np.float64)
+    assert job.router
     w = _dequantised(job.router.weights, spec.group)
     both = x @ w * (1 if job.router.norm is None else 1 / np.sqrt(np.square(w).sum(axis=0)))
     v = both[:, ::2] / (1 + np.exp(-both[:, ::2])) * both[:, 1::2]

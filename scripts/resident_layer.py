@@ -15,7 +15,7 @@ from golden.moe.pack import pack
 from golden.moe.resident import MoEResidentSpec, ResidentRun, Step
 from golden.spec import SpecError
 from scripts.layers import Say, Settings
-from scripts.moe_layer import layer_batch
+from scripts.moe_layer import foretold, layer_batch
 from scripts.resumable import aligned
 
 BEAT = 16
@@ -123,6 +123,7 @@ def _oracle(spec: MoEResidentSpec, batches: list[LayerBatch], at: int) -> list[i
 
 
 PREDICTORS: dict[str, Hints] = {"none": _none, "next-router": _next_router, "oracle": _oracle}
+"""Where experts are foretold, the oracle is what foretells them."""
 
 
 def measure(
@@ -135,8 +136,10 @@ def measure(
     bandwidth: int,
     delay: int,
     say: Say,
+    substitute: bool = False,
 ) -> ResidentReport:
-    """Golden model and RTL of the fixture's consecutive layers, for each predictor."""
+    """Golden model and RTL of the fixture's consecutive layers, for each predictor; ``substitute``: their experts as
+    their routers foretell them, those of the first layer as its router chooses."""
     if name != converted.FINE.name:
         raise SpecError(f"moe must be {converted.FINE.name} with --cache, as the layers are kept, not {name!r}")
     layers = converted.layers()
@@ -146,7 +149,7 @@ def measure(
         raise SpecError(f"bandwidth must be a multiple of {BEAT} bytes per cycle, not {bandwidth}")
     size = converted.FINE.size(len(layers[0].dense.gate.codes))
     own = {"experts": converted.FINE.routed, "neurons": converted.FINE.shared * size, "layers": len(layers)}
-    own |= {"tokens": tokens, "places": places}
+    own |= {"tokens": tokens, "places": places, "routing": "table" if substitute else "router"}
     spec = unit("moe_resident").configure(layers=[own, *settings])
     assert isinstance(spec, MoEResidentSpec)
     kept = {"d": layers[0].x.shape[1], "weight": "uint4_min", "group": q4_1.GROUP}
@@ -158,11 +161,12 @@ def measure(
         raise SpecError(f"slots must be at least {converted.FINE.active} for these layers, not {spec.slots}")
     packed = [pack(layer.dense, layer.conversion) for layer in layers]
     k = converted.FINE.active
-    each = [
-        replace(layer_batch(spec.moe, one, layer.x[n * tokens : (n + 1) * tokens], k, k), base=None)
-        for n in range(batches)
-        for layer, one in zip(layers, packed, strict=True)
-    ]
+    each = []
+    for n in range(batches):
+        mine = slice(n * tokens, (n + 1) * tokens)
+        for at, one in enumerate(packed):
+            job = replace(layer_batch(spec.moe, one, layers[at].x[mine], k, k), base=None)
+            each.append(foretold(spec.moe, job, layers[max(0, at - 1)].x[mine]) if substitute else job)
     say("generating Verilog and building it with Verilator (some minutes for a new configuration) ...")
     runs = [_played(spec, each, predictor, bandwidth, delay, say) for predictor in predictors]
     return ResidentReport(

@@ -51,11 +51,14 @@ def _case(spec: MoEResidentSpec, name: str, jobs: list[ResidentRun], seed: int, 
 
 
 def random_run(spec: MoEResidentSpec, rng: np.random.Generator, steps: int) -> ResidentRun:
-    """Layer after layer, hints right and wrong, too many and none."""
+    """Layer after layer, hints right and wrong, too many and none; with pruning, tokens finished and not, and batches
+    of finished ones alone, but for the first."""
     found: list[Step] = []
     for n in range(steps):
         tokens = int(rng.integers(1, spec.tokens, endpoint=True))
         batch = replace(moe_ffn.random_batch(spec.moe, rng, tokens), base=None)
+        if n and spec.pruning:
+            batch = replace(batch, live=rng.random(tokens) < rng.choice([0, 0.6, 1]))
         following = (n + 1) % spec.layers
         some = rng.permutation(spec.experts)[: rng.integers(0, spec.experts, endpoint=True)]
         found.append(Step(batch, n % spec.layers, tuple(int(following * spec.experts + e) for e in some)))
@@ -71,7 +74,7 @@ def far(spec: MoEResidentSpec, rng: np.random.Generator) -> np.ndarray:
 def _without(spec: MoEResidentSpec, rng: np.random.Generator, quiet: int) -> ResidentRun:
     """So many batches of three have no routed experts and no hints behind them; the others have all."""
     steps = [
-        Step(replace(s.batch, k_min=0, k_max=0), s.layer) if n % 3 < quiet else s
+        Step(moe_ffn.with_experts(spec.moe, rng, s.batch, 0), s.layer) if n % 3 < quiet else s
         for n, s in enumerate(_everything(spec, rng, 6).steps)
     ]
     return ResidentRun(far(spec, rng), tuple(steps))
@@ -81,5 +84,5 @@ def _everything(spec: MoEResidentSpec, rng: np.random.Generator, number: int = 4
     """All experts of each layer: more than there are places for, where those are fewer."""
     most = spec.slots or spec.experts
     run = random_run(spec, rng, number)
-    steps = (replace(s, batch=replace(s.batch, k_min=most, k_max=most)) for s in run.steps)
+    steps = (replace(s, batch=moe_ffn.with_experts(spec.moe, rng, s.batch, most)) for s in run.steps)
     return replace(run, steps=tuple(steps))

@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from golden.moe import fp32
+from golden.moe.dispatch import per_token
 from golden.moe.expert import ExpertBatch, ExpertFFNSpec, Queue
 from golden.moe.gate import Table
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
@@ -157,6 +158,35 @@ def test_any_batch_of_the_same_tokens(spec: MoEFFNSpec, seed: int) -> None:
     y = spec.compute(job)
     for tokens in (some, some[:cut], some[cut:]):
         assert same_bits(spec.compute(replace(job, x=job.x[tokens])), y[tokens])
+
+
+@quick
+@given(layers(capacity=0, pruning=True), SEEDS)
+def test_finished_tokens_change_nothing_but_their_rows(spec: MoEFFNSpec, seed: int) -> None:
+    """Whoever they are; theirs are +0. They are counted nowhere."""
+    job = batch(spec, seed)
+    rng = np.random.default_rng(seed)
+    live = rng.random(len(job.x)) < rng.random()
+    pruned = replace(job, live=live)
+    y = spec.compute(pruned)
+    assert same_bits(y[live], spec.compute(job)[live]) and not y[~live].view(np.uint32).any()
+    chosen = spec.choose(job)
+    assert spec.queues(pruned).counts.sum() == sum(live[t] for t in chosen[:, 0])
+    assert spec.errors(pruned) & ~spec.errors(job) == 0
+    again = spec.result(pruned, spec.outputs(pruned, y))
+    assert same_bits(again, y)
+
+
+@quick
+@given(layers(), SEEDS)
+def test_what_the_router_chooses_may_be_told_by_a_table(spec: MoEFFNSpec, seed: int) -> None:
+    """Experts and weights: the same bits."""
+    job = batch(spec, seed)
+    told = replace(job, route=per_token(spec.choose(job), len(job.x)))
+    by_table = MoEFFNSpec(**spec.values() | {"routing": "table", "bias": False})
+    assert same_bits(by_table.compute(told), spec.compute(job))
+    beats = by_table.inputs(told)["route"]
+    assert beats.last.sum() == by_table.port("route").unpack(beats)["final"][beats.last].argmax() + 1 == len(job.x)
 
 
 @quick

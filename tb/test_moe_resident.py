@@ -10,6 +10,7 @@ from gen.export import export
 from golden.moe.resident import MoEResidentSpec
 from golden.spec import SpecError
 from hdl.layers.moe_resident import MoEResident
+from hdl.layers.routing import ByTable
 from hdl.moe.needs import Needs
 from scripts.cli import main
 from tb.cosim import compile
@@ -22,8 +23,19 @@ from tb.transactions import Case, CheckFailed, case_of
 
 SMALL = {"d": 32, "neurons": 32, "tokens": 3, "rows": 2, "cols": 4, "group": 16}
 TINY = MoEResidentSpec(**SMALL, experts=3, layers=2, places=2)
-WIDE = MoEResidentSpec(**SMALL, experts=5, slots=4, layers=3, places=7, policy="fifo", weight="mixed", scaled=True)
-"""More places than a layer has experts, every expert in a format of its own."""
+WIDE = MoEResidentSpec(
+    **SMALL,
+    experts=5,
+    slots=4,
+    layers=3,
+    places=7,
+    policy="fifo",
+    weight="mixed",
+    scaled=True,
+    routing="table",
+    pruning=True,
+)
+"""More places than a layer has experts, every expert in a format of its own; finished tokens, a table that decides."""
 ONE = MoEResidentSpec(**SMALL, experts=4, slots=2, layers=1, places=1, policy="residency", outstanding=1)
 
 
@@ -179,6 +191,19 @@ def test_a_layer_that_is_none_is_refused() -> None:
         ("--moe S2A2E16 --cache 7 --set timeout=9", "timeout must be 0 for these layers, not 9"),
         ("--moe S2A2E16 --cache 7 --set places=3", "places must be 7 for these layers, not 3"),
         ("--moe S2A2E16 --cache 7 --set layers=4", "layers must be 3 for these layers, not 4"),
+        ("--moe S2A2E16 --cache 7 --set routing=table", "routing must be router for these layers, not table"),
+        (
+            "--moe S2A2E16 --cache 7 --substitute --predictor oracle",
+            "predictor must be left out with --substitute, not 'oracle'",
+        ),
+        ("--substitute", "substitute must be left out without --moe, not True"),
+        (
+            "--moe S3A3E8 --substitute",
+            "moe must be S2A2E16 with --substitute, as the layers are kept, not 'S3A3E8'",
+        ),
+        ("--moe S2A2E16 --substitute --dynamic", "dynamic must be left out with --substitute, not True"),
+        ("--moe S2A2E16 --substitute --tokens 65", "tokens must be an integer between 1 and 64, not 65"),
+        ("--moe S2A2E16 --substitute --set routing=router", "routing must be table for this layer, not router"),
     ],
 )
 def test_refused_runs(arguments: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,6 +223,8 @@ FAULTS: dict[str, tuple[MoEResidentSpec, Any, str, str, str]] = {
     "all experts are needed": (TINY, Needs, "elaborate", "count.any()", "count.any() | 1"),
     "keys go on behind the last": (TINY, Needs, "elaborate", "Mux(self.i.payload.last, 0, key + 1)", "key + 1"),
     "needs of the batch before": (TINY, Needs, "elaborate", "[ended.eq(0), some.eq(0)]", "[ended.eq(0)]"),
+    "a list goes on into the next batch": (WIDE, ByTable, "elaborate", "listed.eq(0)", "listed.eq(1)"),
+    "the layer below the configuration": (WIDE, MoEResident, "_layer", "Value.cast(given)", "Value.cast(given)[1:]"),
 }
 
 

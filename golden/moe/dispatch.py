@@ -30,6 +30,12 @@ class Token:
     pruned: bool = False
 
 
+def per_token(chosen: Int, tokens: int) -> tuple[Token, ...]:
+    """Of ``[chosen, 3]``: token, expert, weight. What is beyond so many tokens is left out."""
+    mine = (chosen[chosen[:, 0] == t] for t in range(tokens))
+    return tuple(Token(rows[:, 1], rows[:, 2]) for rows in mine)
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """A job: tokens in order, one at least."""

@@ -309,9 +309,13 @@ class ExpertFFNSpec(UnitSpec):
 
     def _span(self, job: ExpertBatch) -> int:
         """From its beginning to its counters."""
-        words = len(job.x) * self.d // self._lanes
+        first = self.first(job, len(job.x) * self.d // self._lanes) - latency.SKID
+        return first + len(job.x) * self.d // self.words
+
+    def first(self, job: ExpertBatch, words: int) -> int:
+        """Cycles from its configuration to its first result, if its activations take so many to come."""
         table = len(job.experts) if job.load else 0
-        return self._sent(0, words, table, self.phases(job)) + len(job.x) * self.d // self.words
+        return self._sent(latency.SKID, words, table, self.phases(job))
 
     def dense_cycles(self, neurons: int, tokens: int) -> int:
         """Of a network of so many neurons and no routed experts, whatever ``neurons`` and ``tokens`` of this

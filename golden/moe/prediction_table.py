@@ -63,9 +63,9 @@ class ExpertTableSpec(UnitSpec):
                 entries is a beat with ``valid`` 0; ``final``, looked at with tlast: the layer's last token. After
                 ``layers`` layers the batch is complete; batches are numbered from 0 modulo 256. ``request``: what is
                 wanted of a layer of a batch. ``o``, with ``entries``: its entries as they came, tlast on a token's
-                last, ``final`` on the layer's last token: what ``dispatch`` takes in place of the gate's. ``hint``,
-                with ``hints``: the layer's experts as keys ``layer * experts + expert``, each once, in order of first
-                use, those with a confidence of ``least`` or more; tlast on the last: what ``expert_cache`` takes.
+                last, ``final`` on the layer's last token: what ``route`` of ``moe_ffn`` takes. ``hint``, with
+                ``hints``: the layer's experts as keys ``layer * experts + expert``, each once, in order of first use,
+                those with a confidence of ``least`` or more; tlast on the last: what ``expert_cache`` takes.
     Batches     two are kept: one is filled while the one before is told. ``release``, of the oldest batch, after which
                 its place is filled anew. A request waits for a batch that may still come (the oldest that is not
                 released and the one after it); with ``wait`` 0 it is answered at once. What is not there gives an empty

@@ -50,14 +50,15 @@ class MoEResidentSpec(MoEParameters):
                 place. A tile of a routed expert is asked for when its expert is there. ``far`` (``desc`` of
                 ``expert_cache``): where all experts are in far memory; it begins a run. ``hint``: a list of keys per
                 batch, taken behind the batch's own needs: what the next ones may need; without keys one beat with
-                ``valid`` 0; ``final`` ends the run. ``dma``, ``fill``, ``cache`` (its ``stats``): of ``expert_cache``.
+                ``valid`` 0; ``final`` ends the run. A batch without live tokens has no needs and takes no hints.
+                ``dma``, ``fill``, ``cache`` (its ``stats``): of ``expert_cache``.
     Latency     ``latency`` is that of ``moe_ffn``, of a token without routed experts.
     Throughput  as of ``moe_ffn``, as long as experts are there in time (``on_time``); ``stats.stalls`` counts what
                 memory costs.
     Errors      ``sts_error``: bits of ``moe_ffn``, bits of ``expert_cache``, and the last: an expert could not be
                 loaded (``sts_key`` says which); nothing more is fetched, and the batch gives no result, until a reset.
-    Source      SiDA-MoE (arXiv 2310.18859), prefetch by prediction, with the router's own choice: exact.
-    Not done    routing by prediction: ``expert_table`` and ``dispatch`` in front of ``expert_ffn`` do that.
+    Source      SiDA-MoE (arXiv 2310.18859): prefetch by prediction with the router's own choice, exact; with
+                ``routing=table`` the prediction is the choice.
     """
 
     unit: ClassVar[str] = "moe_resident"
@@ -126,11 +127,13 @@ class MoEResidentSpec(MoEParameters):
         return [self.moe.compute(step.batch) for step in job.steps]
 
     def requests(self, job: ResidentRun) -> Run:
-        """What the cache is asked for: the needs of each batch, then its hints."""
+        """What the cache is asked for: the needs of each batch that has live tokens, then its hints."""
         lists = []
         for step in job.steps:
             if not 0 <= step.layer < self.layers:
                 raise SpecError(f"layer must be an integer between 0 and {self.layers - 1}, not {step.layer}")
+            if not self.moe.live(step.batch).any():
+                continue
             needs = [step.layer * self.experts + queue.expert for queue in self.moe.work(step.batch).queues]
             lists += [KeyList(needs), KeyList(step.hints, need=False)]
         return Run(job.far, tuple(lists))

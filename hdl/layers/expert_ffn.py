@@ -35,7 +35,7 @@ from hdl.moe.sequencer import Sequencer
 from hdl.moe.unpack import Spread, Unpack
 from hdl.shared import Shared
 from hdl.stream.fifo import StreamFIFO
-from hdl.stream.signature import stream_members
+from hdl.stream.signature import lane_field, stream_members
 from hdl.stream.skid import skids
 
 AHEAD = 4
@@ -218,7 +218,7 @@ class ExpertFFN(wiring.Component):
         )
         read = hidden.read_port()
         place = delay(m, gather.place, 1, "place_then")
-        token = Mux(sequencer.shared, place, _field(queues.entry_0, "token"))
+        token = Mux(sequencer.shared, place, lane_field(queues.entry_0, "token"))
         m.d.comb += [
             *(
                 getattr(block, name).eq(getattr(sequencer, name))
@@ -273,7 +273,7 @@ class ExpertFFN(wiring.Component):
         spec = self.spec
         m.submodules.combine = combine = Shared(Combine, spec)
         place = delay(m, results.place, 1, "place_done")
-        token = Mux(sequencer.shared, place, _field(queues.entry_1, "token"))
+        token = Mux(sequencer.shared, place, lane_field(queues.entry_1, "token"))
         weight = Mux(sequencer.shared, ONE, queues.entry_1.weight) if spec.scaled else ONE
         last = named(m, results.last & sequencer.down, "last")
         m.d.comb += [
@@ -290,8 +290,3 @@ class ExpertFFN(wiring.Component):
             combine.o.ready.eq(o.ready),
         ]
         return delay(m, last, spec.combining, "combined", init=0)
-
-
-def _field(lane: Any, name: str) -> Value:
-    """Of a lane, which is the field itself where it has no other."""
-    return getattr(lane, name) if hasattr(lane, name) else lane

@@ -2,28 +2,29 @@
 
 ::
 
-    i --+--------------------------------------------> experts --> o
-        `--> queue --> one by one --> router --> gate --> dispatch --(queues of tokens)--^
-                          rows, kept ---^
+    i --+----------------------------------------> experts --> o
+        `--> ByRouter --.                             ^
+    route --> ByTable --+--> dispatch --(queues of tokens)
+
+One of the two ways is there. With ``pruning``, :class:`hdl.moe.prune.Prune` stands in front of all of it.
 """
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from golden.moe.layer import MoEFFNSpec
-from hdl.arith.bits import index_bits, named
+from hdl.arith.bits import named
 from hdl.layers.expert_ffn import ExpertFFN
-from hdl.layers.gate import Gate
-from hdl.layers.router import Router
+from hdl.layers.routing import ByRouter, ByTable
 from hdl.moe.dispatch import Dispatch
+from hdl.moe.prune import Prune
 from hdl.shared import Shared
-from hdl.stream.fifo import BlockFIFO, StreamFIFO
-from hdl.stream.replay import Replay
-from hdl.stream.signature import stream_members
-from hdl.stream.width import Narrow
+from hdl.stream.signature import lane_field, stream_members, stream_signature
+
+ROUTING = {"router": ByRouter, "table": ByTable}
 
 
 class MoEFFN(wiring.Component):
@@ -39,142 +40,79 @@ class MoEFFN(wiring.Component):
         m = Module()
         spec = self.spec
         m.submodules.ffn = ffn = Shared(ExpertFFN, spec.ffn)
-        m.submodules.router = router = Shared(Router, spec.router)
-        m.submodules.gate = gate = Shared(Gate, spec.gate)
         m.submodules.dispatch = dispatch = Shared(Dispatch, spec.dispatch)
+        m.submodules.routing = routing = Shared(ROUTING[spec.routing], spec)
         for name in ("desc", "wgt", "par"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(ffn, name))
-        for name in ("fetch", "o", "stats"):
-            wiring.connect(m, getattr(ffn, name), wiring.flipped(getattr(self, name)))
-        wiring.connect(m, dispatch.stats, wiring.flipped(self.counts))
-        load, cfg, coming = self._batch(m, ffn)
-        token = self._tokens(m, ffn, router, coming)
-        self._route(m, router, load, token)
-        self._select(m, router, gate, dispatch, cfg, token)
+        for port in spec.way.ports:
+            if port.name != "route":
+                wiring.connect(m, wiring.flipped(getattr(self, port.name)), getattr(routing, port.name))
+        for source, sink in ((ffn.fetch, self.fetch), (ffn.stats, self.stats), (dispatch.stats, self.counts)):
+            wiring.connect(m, source, wiring.flipped(sink))
+        seen, lost = self._seen(m)
+        wiring.connect(m, ffn.o, seen["o"])
+        if "entries" in seen:
+            wiring.connect(m, seen["entries"], routing.entries)
+        wiring.connect(m, routing.o, dispatch.i)
+        self._batch(m, ffn, routing, seen)
         self._queues(m, dispatch, ffn)
-        strange = gate.sts_error[3] if spec.softmax else 0
         dropped = dispatch.sts_error[4] if spec.capacity else 0
-        m.d.comb += self.sts_error.eq(
-            Cat(ffn.sts_error[0], gate.sts_error[2] | strange, dispatch.sts_error[1] | dropped)
-        )
+        strange = Cat(routing.strange, *(dispatch.sts_error[n] for n in (0, 2, 3) if spec.routing == "table")).any()
+        m.d.comb += self.sts_error.eq(Cat(ffn.sts_error[0] | lost, strange, dispatch.sts_error[1] | dropped))
         return m
 
-    def _batch(self, m: Module, ffn: Any) -> tuple[Value, Any, Signal]:
-        """One at a time: that one begins with new tables, its configuration, and that its tokens come."""
+    def _seen(self, m: Module) -> tuple[dict[str, Any], Value | int]:
+        """Streams of live tokens alone; whether a token was lost that should have been told from them."""
+        streams = {"i": wiring.flipped(self.i), "cfg": wiring.flipped(self.cfg), "o": wiring.flipped(self.o)}
+        if self.spec.routing == "table":
+            streams["entries"] = self._entries(m)
+        if not self.spec.pruning:
+            return streams, 0
+        m.submodules.prune = prune = Shared(Prune, self.spec)
+        wiring.connect(m, wiring.flipped(self.live), prune.live)
+        for name, outer in streams.items():
+            wiring.connect(m, outer, getattr(prune, name))
+        return {name: getattr(prune, f"inner_{name}") for name in streams}, prune.too_many
+
+    def _entries(self, m: Module) -> Any:
+        """``route`` as the dispatcher takes it."""
+        entries = stream_signature(self.spec.dispatch.port("i")).create(path=("entries",))
+        beat, to = self.route.payload.data[0], entries.payload.data[0]
+        m.d.comb += [
+            *(to[name].eq(beat[name]) for name in ("expert", "weight", "valid", "final")),
+            entries.payload.last.eq(self.route.payload.last),
+            entries.valid.eq(self.route.valid),
+            self.route.ready.eq(entries.ready),
+        ]
+        return entries
+
+    def _batch(self, m: Module, ffn: Any, routing: Any, seen: dict[str, Any]) -> None:
+        """One at a time: its configuration, and its tokens, to the experts and to the routing."""
         active = Signal()
         coming = Signal()
-        given = self.cfg.payload.data[0]
-        cfg = Signal(given.shape(), reset_less=True)
-        begin = named(m, self.cfg.valid & ~active & ffn.cfg.ready, "begin")
+        i, cfg = seen["i"], seen["cfg"]
+        given = cfg.payload.data[0]
+        kept = Signal(given.shape(), reset_less=True, name="cfg_kept")
+        begin = named(m, cfg.valid & cfg.ready, "begin")
         m.d.comb += [
-            ffn.cfg.valid.eq(self.cfg.valid & ~active),
-            ffn.cfg.payload.data[0].eq(given.load),
-            self.cfg.ready.eq(~active & ffn.cfg.ready),
+            ffn.cfg.valid.eq(cfg.valid & ~active),
+            ffn.cfg.payload.data[0].eq(lane_field(given, "load")),
+            cfg.ready.eq(~active & ffn.cfg.ready),
+            routing.begin.eq(begin),
+            routing.load.eq(begin & lane_field(given, "load")),
+            routing.cfg.eq(kept),
+            ffn.i.valid.eq(i.valid & coming & routing.i.ready),
+            routing.i.valid.eq(i.valid & coming & ffn.i.ready),
+            i.ready.eq(coming & ffn.i.ready & routing.i.ready),
+            ffn.i.payload.eq(i.payload),
+            routing.i.payload.eq(i.payload),
         ]
         with m.If(begin):
-            m.d.sync += [active.eq(1), coming.eq(1), cfg.eq(given)]
+            m.d.sync += [active.eq(1), coming.eq(1), kept.eq(given)]
         with m.If(self.stats.valid & self.stats.ready):
             m.d.sync += active.eq(0)
-        with m.If(self.i.valid & self.i.ready & self.i.payload.last):
+        with m.If(i.valid & i.ready & i.payload.last):
             m.d.sync += coming.eq(0)
-        return begin & given.load, cfg, coming
-
-    def _tokens(self, m: Module, ffn: Any, router: Any, coming: Signal) -> Any:
-        """To the experts and, as far as a batch has room for them, into a queue for the router, activation after
-        activation. Returns a queue of one beat per token: whether it is the batch's last."""
-        spec = self.spec
-        assert spec.lanes
-        words = spec.beats
-        beat = data.StructLayout({"data": 16 * spec.lanes, "last": 1})
-        m.submodules.waiting = waiting = Shared(BlockFIFO, beat, spec.tokens * words + 3)
-        m.submodules.narrow = narrow = Narrow(16, spec.lanes, last=True)
-        m.submodules.ends = ends = Shared(StreamFIFO, 1, spec.tokens + 2)
-        word = Signal(index_bits(words))
-        ends_token = named(m, (word == words - 1) | self.i.payload.last, "ends_token")
-        number = Signal(range(spec.tokens + 1))  # tokens before this one
-        full = named(m, number == spec.tokens, "full")
-        room = named(m, coming & ffn.i.ready & (full | (waiting.i.ready & ends.i.ready)), "room")
-        take = named(m, self.i.valid & room, "take")
-        m.d.comb += [
-            self.i.ready.eq(room),
-            ffn.i.valid.eq(take),
-            waiting.i.valid.eq(take & ~full),
-            Value.cast(ffn.i.payload).eq(self.i.payload),
-            waiting.i.payload.data.eq(Value.cast(self.i.payload.data)),
-            waiting.i.payload.last.eq(ends_token),
-            ends.i.valid.eq(take & ends_token & ~full),
-            ends.i.payload.eq(self.i.payload.last | (number == spec.tokens - 1)),
-            Value.cast(narrow.i.payload.data).eq(waiting.o.payload.data),
-            narrow.i.payload.last.eq(waiting.o.payload.last),
-            narrow.i.valid.eq(waiting.o.valid),
-            waiting.o.ready.eq(narrow.i.ready),
-            router.i.payload.data[0].eq(narrow.o.payload.data),
-            router.i.payload.last.eq(narrow.o.payload.last),
-            router.i.valid.eq(narrow.o.valid),
-            narrow.o.ready.eq(router.i.ready),
-        ]
-        with m.If(take):
-            m.d.sync += word.eq(Mux(ends_token, 0, word + 1))
-            m.d.sync += number.eq(Mux(self.i.payload.last, 0, number + (ends_token & ~full)))
-        return ends
-
-    def _route(self, m: Module, router: Any, load: Value, token: Any) -> None:
-        """The router's rows, once for each token."""
-        spec = self.spec
-        groups = spec.d // spec.group
-        sizes = {"wgt": spec.d, "par": groups} | ({"norm": 1} if spec.norms else {})
-        again = named(m, token.i.valid & token.i.ready, "again")
-        for name, length in sizes.items():
-            port, sink = getattr(self, f"r{name}"), getattr(router, name)
-            m.submodules[f"rows_{name}"] = rows = Shared(Replay, spec.port(f"r{name}").width, length, spec.tokens)
-            m.d.comb += [
-                rows.load.eq(load),
-                rows.i.payload.eq(Value.cast(port.payload)),
-                rows.i.valid.eq(port.valid),
-                port.ready.eq(rows.i.ready),
-                rows.again.eq(again),
-                Value.cast(sink.payload.data).eq(rows.o.payload),
-                sink.valid.eq(rows.o.valid),
-                rows.o.ready.eq(sink.ready),
-            ]
-            if name == "wgt":
-                step = Signal(index_bits(spec.d))
-                with m.If(rows.o.valid & rows.o.ready):
-                    m.d.sync += step.eq(Mux(step == spec.d - 1, 0, step + 1))
-                m.d.comb += sink.payload.last.eq(step == spec.d - 1)
-
-    def _select(self, m: Module, router: Any, gate: Any, dispatch: Any, cfg: Any, token: Any) -> None:
-        """Scores to experts of a token, with its configuration, and those to the dispatcher."""
-        spec = self.spec
-        m.submodules.final = final = Shared(StreamFIFO, 1, spec.tokens + 2)
-        first = Signal(init=1)  # the batch's first token brings the table
-        configure = named(m, token.o.valid & gate.cfg.ready & final.i.ready, "configure")
-        given = gate.cfg.payload.data[0]
-        m.d.comb += [
-            gate.i.valid.eq(router.o.valid),
-            router.o.ready.eq(gate.i.ready),
-            gate.i.payload.last.eq(router.o.payload.last),
-            *(to.eq(lane.score) for to, lane in zip(gate.i.payload.data, router.o.payload.data, strict=True)),
-            gate.cfg.valid.eq(configure),
-            final.i.valid.eq(configure),
-            token.o.ready.eq(configure),
-            final.i.payload.eq(token.o.payload),
-            *(given[name].eq(cfg[name]) for name in ("k_min", "k_max", "tau")),
-        ]
-        with m.If(configure):
-            m.d.sync += first.eq(token.o.payload)
-        if spec.bias or spec.scaled:
-            m.d.comb += given.load.eq(cfg.load & first)
-            wiring.connect(m, wiring.flipped(self.table), gate.table)
-        chosen, to = gate.o.payload, dispatch.i.payload.data[0]
-        m.d.comb += [
-            *(to[name].eq(chosen.data[0][name]) for name in ("expert", "weight", "valid")),
-            to.final.eq(final.o.payload),
-            dispatch.i.payload.last.eq(chosen.last),
-            dispatch.i.valid.eq(gate.o.valid & final.o.valid),
-            gate.o.ready.eq(dispatch.i.ready & final.o.valid),
-            final.o.ready.eq(dispatch.i.ready & gate.o.valid & chosen.last),
-        ]
 
     def _queues(self, m: Module, dispatch: Any, ffn: Any) -> None:
         """Jobs and their entries; the slot of an entry is not needed."""

@@ -73,7 +73,7 @@ class MoEResident(wiring.Component):
         first = Signal(spec.cache.key_bits, reset_less=True)
         to = moe.cfg.payload.data[0]
         m.d.comb += [
-            *(to[name].eq(given[name]) for name in to.shape().members),
+            Value.cast(to).eq(Value.cast(given)),  # the layer stands above the rest
             moe.cfg.valid.eq(self.cfg.valid),
             self.cfg.ready.eq(moe.cfg.ready),
         ]

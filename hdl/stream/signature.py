@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from amaranth.hdl import signed, unsigned
+from amaranth.hdl import Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -19,6 +19,11 @@ def lane_shape(port: StreamPort) -> Any:
     if len(port.fields) == 1:
         return field_shape(port.fields[0])
     return data.StructLayout({f.name: field_shape(f) for f in port.fields})
+
+
+def lane_field(lane: Any, name: str) -> Value:
+    """A field of a lane, which is the field itself where it has no other."""
+    return getattr(lane, name) if hasattr(lane, name) else lane
 
 
 def payload_layout(port: StreamPort) -> data.StructLayout:

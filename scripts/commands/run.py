@@ -27,7 +27,7 @@ LAYER: dict[str, object] = {"engine": "mixpe", "outliers": None, "model": "fixtu
 """Options of a single matrix, as they are unless given."""
 
 MIXTURE: dict[str, object] = {"dynamic": False, "formats": None}
-"""Likewise those of ``--moe`` alone."""
+"""Likewise those of ``--moe`` alone, where the router decides."""
 
 RESIDENT: dict[str, object] = {"cache": None, "predictor": "next-router", "batches": 4, "bandwidth": 16}
 """Likewise those of ``--cache``, and itself."""
@@ -59,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--formats",
         metavar="NAME,...",
         help="of --moe: the experts' formats by turns, the shared one first, such as q4_1,lookup4x64,signed8",
+    )
+    parser.add_argument(
+        "--substitute",
+        action="store_true",
+        help="of --moe S2A2E16: experts as each layer's router foretells them, by the input of the layer before",
     )
     parser.add_argument(
         "--cache", type=configuration.natural, metavar="N", help="of --moe S2A2E16: places on chip for N experts"
@@ -103,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.moe is not None:
         return _mixture(args) if args.cache is None else _resident(args)
-    _alone(args, "without --moe", MIXTURE | RESIDENT)
+    _alone(args, "without --moe", MIXTURE | RESIDENT | {"substitute": False})
     name, measure = ENGINES[args.engine]
     settings = configuration.settings(args, unit(name))
     load = functools.partial(layers.load, args.model, args.layer, args.matrix)
@@ -128,11 +133,13 @@ def _resident(args: argparse.Namespace) -> int:
     from tb.transactions import CheckFailed
 
     _alone(args, "with --cache", LAYER | MIXTURE)
+    if args.substitute:
+        _alone(args, "with --substitute", {"predictor": RESIDENT["predictor"]})
     settings = configuration.settings(args, unit("moe_resident"))
-    runs = ("none", args.predictor)
+    runs = ("none", "oracle" if args.substitute else args.predictor)
     chosen = (args.moe, args.cache, args.tokens, args.batches, runs, args.bandwidth)
     try:
-        report = resident_layer.measure(settings, *chosen, resident_layer.LATENCY, _say)
+        report = resident_layer.measure(settings, *chosen, resident_layer.LATENCY, _say, args.substitute)
     except (CheckFailed, BuildError) as e:
         print(e, file=sys.stderr)
         return 1
@@ -146,10 +153,12 @@ def _mixture(args: argparse.Namespace) -> int:
 
     _alone(args, "with --moe", LAYER)
     _alone(args, "without --cache", RESIDENT)
+    if args.substitute:
+        _alone(args, "with --substitute", MIXTURE)
     settings = configuration.settings(args, unit("moe_ffn"))
     formats = () if args.formats is None else args.formats.split(",")
     try:
-        report = moe_layer.measure(settings, args.moe, args.tokens, _say, args.dynamic, formats)
+        report = moe_layer.measure(settings, args.moe, args.tokens, _say, args.dynamic, formats, args.substitute)
     except (CheckFailed, BuildError) as e:
         print(e, file=sys.stderr)
         return 1
