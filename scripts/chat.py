@@ -90,7 +90,8 @@ class Stretch:
     def row(self) -> dict[str, int | float]:
         """Figures: *busy* and *useful* are shares, of the cycles and of rows * cols * cycles."""
         t = self.tally
-        found: dict[str, int | float] = {"tokens read": self.read, "seconds": round(self.seconds, 2)}
+        found: dict[str, int | float] = {"tokens read": self.read, "seconds": round(self.seconds, 1)}
+        found["seconds per token"] = round(self.seconds / self.read, 2)
         if t.cycles:
             found |= {
                 "cycles": t.cycles,
@@ -148,7 +149,7 @@ class Report:
             figures = (row[what] for row in rows.values())
             lines.append(f"{what:20}" + "".join(f" {_figure(what, v):>14}" for v in figures))
         if self.verified:
-            lines.append(f"outputs compared     {self.total.outputs:,}, every one of every matrix")
+            lines.append(f"outputs compared     {self.total.outputs:,}, every one of every job")
             lines.append(f"mismatches           {self.total.mismatches:,}")
         return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -223,11 +224,8 @@ def test_a_control_token_ends_it(model: str, monkeypatch: pytest.MonkeyPatch) ->
     assert "ended by itself" in report.table()
 
 
-def test_the_template_is_the_files(model: str) -> None:
-    """Of the messages that it puts around a question."""
-    tokenizer = Tokenizer(VOCABULARY, [], ["<|end|>", "<|start|>"])
-    assert tokenizer.control == {0, VOCABULARY.index("<|start|>")}
-    assert chat.TEMPLATE.format("hi{}").endswith("<|im_start|>user\nhi{}<|im_end|>\n<|im_start|>assistant\n")
+def test_control_tokens_are_known_by_number() -> None:
+    assert Tokenizer(VOCABULARY, [], ["<|end|>", "<|start|>"]).control == {0, VOCABULARY.index("<|start|>")}
 
 
 @pytest.mark.parametrize(
@@ -276,6 +274,16 @@ def test_the_full_model_speaks_through_the_rtl(moe: str | None) -> None:
 
 
 @pytest.mark.slow
+def test_the_template_is_the_files() -> None:
+    """Every piece of text in it, in that order."""
+    theirs = ModelFile(model_store.find("full")).field("tokenizer.chat_template")
+    system, question, answer = re.split("(?=<[|]im_start[|]>)", chat.TEMPLATE)[1:]
+    assert f"{{{{ '{system}' }}}}" in theirs and f"{{{{ '{answer}' }}}}" in theirs
+    assert question == "<|im_start|>user\n{}<|im_end|>\n"
+    assert "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}" in theirs
+
+
+@pytest.mark.slow
 def test_stored_matrices_of_the_full_model_are_its_weights() -> None:
     file = ModelFile(model_store.find("full"))
     layer = file.layer(3)
@@ -283,4 +291,3 @@ def test_stored_matrices_of_the_full_model_are_its_weights() -> None:
         assert np.array_equal(q4_1.dequantise(*file.matrix(3, name)), getattr(layer, name))
     codes, d = file.head()
     assert np.array_equal(codes * np.repeat(d.astype(np.float32), 32, axis=1), file.weights().embedding)
-    assert file.field("tokenizer.chat_template").count("You are a helpful AI assistant named SmolLM") == 1
