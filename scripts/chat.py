@@ -16,7 +16,7 @@ import numpy as np
 
 from gen.registry import unit
 from golden.llama.forward import Array, Llama, Sampled, likeliest
-from golden.llama.quantised import Engines, Matrices, Quantised, golden
+from golden.llama.quantised import Engines, Parts, Quantised, golden
 from golden.llama.tokenizer import Tokenizer
 from golden.llama.weights import Config, ModelFile
 from golden.mixpe.gemm import MixPESpec
@@ -236,28 +236,29 @@ class Speaker(NamedTuple):
 
 def speaker(file: ModelFile, tokenizer: Tokenizer, options: Options, say: Say) -> Speaker:
     """The model that the options describe; with engine ``rtl`` everything is built."""
-    matrices = None if options.engine == "float" else Matrices.of(file)
-    conversions = None if options.moe is None else _conversions(file, tokenizer, options.moe, matrices is not None, say)
     name = "" if options.moe is None else f", feed-forward networks as {options.moe}"
-    if matrices is None:
-        model = Llama(file.weights()) if conversions is None else MoeLlama(file.weights(), conversions)
+    if options.engine == "float":
+        model = MoeLlama(file.weights(), _conversions(file, tokenizer, options, say))
         return Speaker(model, None, f"float: float32 of the stored weights{name}")
-    chosen = engines(file.config)
-    mixture = None if conversions is None else Mixture.of(file, conversions)
-    specs: list[MixPESpec | MoEFFNSpec] = [*chosen] if mixture is None else [*chosen, mixture.spec]
+    chosen, parts = engines(file.config), Parts.of(file)
+    conversions = _conversions(file, tokenizer, options, say)
+    mixture = Mixture.of(file, conversions) if conversions else None
+    specs: list[MixPESpec | MoEFFNSpec] = [*chosen, mixture.spec] if mixture else [*chosen]
     counts = Simulated(specs, options.verify, say) if options.engine == "rtl" else None
-    parts = (file.weights(), matrices, chosen, counts or golden)
+    arguments = (file.weights(), parts, chosen, counts or golden)
     sizes = [f"{spec.rows} x {spec.cols}" for spec in specs]
     about = f"{options.engine}: mixpe W4A8, {sizes[0]} for the prompt, {sizes[1]} for a token; W8A8, {sizes[2]}: head"
     if mixture is None:
-        return Speaker(Quantised(*parts), counts, about)
-    return Speaker(QuantisedMixture(mixture, *parts), counts, f"{about}{name} by moe_ffn, {sizes[3]}")
+        return Speaker(Quantised(*arguments), counts, about)
+    return Speaker(QuantisedMixture(mixture, *arguments), counts, f"{about}{name} by moe_ffn, {sizes[3]}")
 
 
-def _conversions(file: ModelFile, tokenizer: Tokenizer, name: str, packed: bool, say: Say) -> Conversions:
-    """As ``senbazuru convert`` keeps them; converted first where they are not there."""
-    spec = ConversionSpec(**preset("code") | shape(name))
-    if packed:
+def _conversions(file: ModelFile, tokenizer: Tokenizer, options: Options, say: Say) -> Conversions:
+    """As ``senbazuru convert`` keeps them, converted first where they are not there; none without ``moe``."""
+    if options.moe is None:
+        return {}
+    spec = ConversionSpec(**preset("code") | shape(options.moe))
+    if options.engine != "float":
         experts.check_size(spec, file.config.ffn)
     calibration = tokenizer.encode(experts.text())[: min(experts.TOKENS, file.config.context)]
     return experts.converted(file, spec, calibration, range(file.config.layers), None, say)[1]

@@ -15,7 +15,7 @@ import pytest
 from golden import model_store, q4_1, quantize
 from golden.llama.approximate import INPUT, READERS, Approximate
 from golden.llama.forward import Llama, Sampled, likeliest
-from golden.llama.quantised import Engines, Matrices, Quantised
+from golden.llama.quantised import Engines, Parts, Quantised
 from golden.llama.tokenizer import Tokenizer
 from golden.llama.weights import ModelFile
 from golden.mixpe.gemm import MixPESpec
@@ -70,7 +70,7 @@ def test_every_layer_is_quantised_and_exact(model: str) -> None:
         return q.codes * q.scale[:, None]
 
     same = Approximate(weights, {(i, group): integers for i in range(2) for group in READERS})
-    found = Quantised(weights, Matrices.of(file), SMALL)
+    found = Quantised(weights, Parts.of(file), SMALL)
     for tokens in ([7, 8, 9, 10, 11], [7]):
         hidden = found.hidden(tokens)
         np.testing.assert_allclose(hidden, same.hidden(tokens), rtol=1e-3, atol=1e-3)
@@ -86,7 +86,7 @@ def test_several_tokens_are_for_one_engine_and_one_for_another(model: str) -> No
         seen.append((spec, job.shape))
         return spec.compute(job)
 
-    said(Quantised(file.weights(), Matrices.of(file), SMALL, compute), [5, 6, 7], 2)
+    said(Quantised(file.weights(), Parts.of(file), SMALL, compute), [5, 6, 7], 2)
     per_call = 2 * len(INPUT)
     prompt, first, token, second = seen[:per_call], seen[per_call], seen[per_call + 1 : -1], seen[-1]
     assert {spec for spec, _ in prompt} == {SMALL.prompt} and {shape[0] for _, shape in prompt} == {3}
@@ -97,7 +97,7 @@ def test_several_tokens_are_for_one_engine_and_one_for_another(model: str) -> No
 
 def test_a_long_head_in_pieces_is_the_same(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     file = ModelFile(Path(model))
-    found = Quantised(file.weights(), Matrices.of(file), SMALL)
+    found = Quantised(file.weights(), Parts.of(file), SMALL)
     hidden = found.hidden([7, 8])
     whole = found.logits(hidden)
     monkeypatch.setattr("golden.llama.quantised.PIECE", 100)
@@ -167,7 +167,7 @@ def test_experts_are_those_of_the_converted_model(model: str) -> None:
     """To the rounding of activations, token for token as alone."""
     file = ModelFile(Path(model))
     made, real = mixture(file)
-    found = chat.QuantisedMixture(made, file.weights(), Matrices.of(file), SMALL)
+    found = chat.QuantisedMixture(made, file.weights(), Parts.of(file), SMALL)
     x = np.random.default_rng(1).standard_normal((6, 64)).astype(np.float32)
     for layer in range(2):
         y, expected = found.ffn(layer, x), real.ffn(layer, x)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from golden import q4_1, q8_0, quantize
 from golden.llama.approximate import INPUT, Place
@@ -37,20 +38,28 @@ class Engines(NamedTuple):
     head: MixPESpec
 
 
-class Matrices(NamedTuple):
-    """As stored, by layer and name; and the head."""
+class Parts(NamedTuple):
+    """What a model file has, as stored: matrices and norms by layer and name, and the head."""
 
-    blocks: Mapping[Place, q4_1.Matrix]
+    matrices: Mapping[Place, q4_1.Matrix]
+    norms: Mapping[Place, NDArray[np.float32]]
     head: q8_0.Matrix
 
     @classmethod
-    def of(cls, file: ModelFile) -> "Matrices":
+    def of(cls, file: ModelFile) -> "Parts":
         """:class:`~golden.spec.SpecError` where a matrix is in another format."""
-        return cls({(i, name): file.matrix(i, name) for i in range(file.config.layers) for name in INPUT}, file.head())
+        layers = range(file.config.layers)
+        return cls(
+            {(i, name): file.matrix(i, name) for i in layers for name in INPUT},
+            {(i, name): file.part(i, name) for i in layers for name in ("attn_norm", "ffn_norm")},
+            file.head(),
+        )
 
 
 class Quantised(Llama):
     """Activations are quantised per token to INT8, weights are as stored; ``compute`` does the rest.
+
+    Of ``weights`` the layers are not touched: they would be dequantised.
 
     Two models differ in nothing but ``compute``: where one's results are the other's bit for bit, logits are.
     """
@@ -58,22 +67,25 @@ class Quantised(Llama):
     def __init__(
         self,
         weights: Weights,
-        matrices: Matrices,
+        parts: Parts,
         engines: Engines,
         compute: Compute = golden,
         observe: Observer | None = None,
     ) -> None:
         super().__init__(weights, observe=observe)
-        self.matrices, self.engines, self.compute = matrices, engines, compute
+        self.parts, self.engines, self.compute = parts, engines, compute
 
     def linear(self, layer: int, name: str, x: Array) -> Array:
         spec = self.engines.token if len(x) == 1 else self.engines.prompt
-        y: Array = self.compute(spec, gemm(spec, x, self.matrices.blocks[layer, name]))
+        y: Array = self.compute(spec, gemm(spec, x, self.parts.matrices[layer, name]))
         return y
 
     def logits(self, hidden: Array) -> Array:
-        spec, (codes, d) = self.engines.head, self.matrices.head
+        spec, (codes, d) = self.engines.head, self.parts.head
         x = quantize.quantise_tokens(hidden, spec.act)
         pieces = (slice(n, n + PIECE) for n in range(0, len(codes), PIECE))
         jobs = (Gemm(x=x.codes, w=codes[n].T, scale=d[n].T, x_scale=x.scale) for n in pieces)
         return np.concatenate([self.compute(spec, job) for job in jobs], axis=1)
+
+    def _parameter(self, layer: int, name: str) -> Array:
+        return self.parts.norms[layer, name]

@@ -141,10 +141,6 @@ class ModelFile:
         """A tensor in Q4_1 as stored."""
         return q4_1.unpack(*self._stored(name, "Q4_1"))
 
-    def matrix(self, i: int, name: str) -> q4_1.Matrix:
-        """A matrix of layer ``i``, by its name in :class:`Layer`, in Q4_1 as stored."""
-        return self.blocks(f"blk.{i}.{TENSORS[name]}.weight")
-
     def head(self) -> q8_0.Matrix:
         """The embedding, which is the head too, in Q8_0 as stored."""
         return q8_0.unpack(*self._stored(EMBEDDING, "Q8_0"))
@@ -168,7 +164,15 @@ class ModelFile:
 
     def layer(self, i: int) -> Layer:
         """Layer ``i``, dequantised."""
-        return Layer(*(self.tensor(f"blk.{i}.{TENSORS[part.name]}.weight") for part in fields(Layer)))
+        return Layer(*(self.part(i, part.name) for part in fields(Layer)))
+
+    def part(self, i: int, name: str) -> Array:
+        """A part of layer ``i``, by its name in :class:`Layer`, dequantised."""
+        return self.tensor(f"blk.{i}.{TENSORS[name]}.weight")
+
+    def matrix(self, i: int, name: str) -> q4_1.Matrix:
+        """Likewise a matrix, in Q4_1 as stored."""
+        return self.blocks(f"blk.{i}.{TENSORS[name]}.weight")
 
     def weights(self) -> Weights:
         """The whole model; each layer is dequantised when it is first used, and kept."""
