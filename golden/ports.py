@@ -112,7 +112,8 @@ class StreamPort:
         lanes = bits[:, : self.width].reshape(n, self.lanes, self.lane_width)
         at = 0
         for a, w in arrays:
-            lanes[:, :, at : at + w] = (a.reshape(n, self.lanes)[:, :, None] >> np.arange(w)) & 1
+            octets = np.ascontiguousarray(a, dtype="<i8").reshape(n, self.lanes, 1).view(np.uint8)
+            lanes[:, :, at : at + w] = np.unpackbits(octets, axis=2, count=w, bitorder="little")
             at += w
         flags = np.zeros(n, dtype=np.bool_) if last is None else np.asarray(last, dtype=np.bool_)
         return Beats(np.packbits(bits, axis=1, bitorder="little"), flags)

@@ -139,11 +139,16 @@ def sizes(spec: ConversionSpec, neurons: int) -> list[int]:
     return [spec.shared * size, *[size] * spec.routed]
 
 
+def check_size(spec: ConversionSpec, neurons: int) -> None:
+    """:class:`~golden.spec.SpecError` for experts that are no whole blocks."""
+    size = spec.size(neurons)
+    if size % q4_1.GROUP:
+        raise SpecError(f"neurons of an expert must be a multiple of {q4_1.GROUP} for Q4_1, not {size}")
+
+
 def check_budget(file: ModelFile, spec: ConversionSpec, layers: Sequence[int], budget: int) -> None:
     """:class:`~golden.spec.SpecError` for a budget that no formats fit, and for layers that cannot be packed."""
-    if spec.size(file.config.ffn) % q4_1.GROUP:
-        size = spec.size(file.config.ffn)
-        raise SpecError(f"neurons of an expert must be a multiple of {q4_1.GROUP} for Q4_1, not {size}")
+    check_size(spec, file.config.ffn)
     for layer in layers:
         blocks(file, layer)
     least = len(layers) * mixed.least_bytes(sizes(spec, file.config.ffn), file.config.width)

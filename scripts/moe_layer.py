@@ -17,7 +17,7 @@ from golden.moe import fixture as converted
 from golden.moe import mixed
 from golden.moe.convert import convert
 from golden.moe.dispatch import per_token
-from golden.moe.expert import expert
+from golden.moe.expert import ExpertBatch, expert
 from golden.moe.ffn import lengths
 from golden.moe.layer import LayerBatch, MoEFFNSpec, Rows
 from golden.moe.mixed import Formats
@@ -141,8 +141,7 @@ def measure(
     y = rtl(job, exact=spec.hidden(job))
     work, x = spec.work(job), job.x.astype(np.uint16).view(np.float16).astype(np.float64)
     golden = spec.compute(job)
-    macs = sum(len(mine) * 3 * one.neurons * spec.d for one, mine, _ in work.work())
-    steps = sum(p.tiles * p.passes * p.steps for p in spec.ffn.phases(work))
+    steps, macs = effort(spec, work)
     return MoEReport(
         layer=f"SmolLM2-135M-Instruct layer {FORETOLD if substitute else fixture.LAYER} as {name}"
         + ", experts foretold a layer ahead" * substitute,
@@ -232,6 +231,12 @@ def layer_batch(
     norm = (1 / np.stack([lengths(q4_1.dequantise(*matrix)) for matrix in rows], axis=1)).astype(np.float32).ravel()
     router = Rows(Weights(codes, d, m), norm if spec.norms else None)
     return LayerBatch(float_codes(x, "fp16"), stored, router, least, most, tau)
+
+
+def effort(spec: MoEFFNSpec, work: ExpertBatch) -> tuple[int, int]:
+    """Steps of the experts' array, and real multiply-accumulates."""
+    macs = sum(len(mine) * 3 * one.neurons * spec.d for one, mine, _ in work.work())
+    return sum(p.tiles * p.passes * p.steps for p in spec.ffn.phases(work)), macs
 
 
 def agreement(spec: MoEFFNSpec, job: LayerBatch) -> float:

@@ -7,7 +7,8 @@ Hk key/value heads of D = d / H values. One block::
     y = a + ffn(rmsnorm(a, g_ffn))             ffn(u) = W_down (silu(W_gate u) * (W_up u))
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,23 @@ def silu(z: Array) -> Array:
     with np.errstate(over="ignore"):  # exp(-z) = inf gives the right limit, -0
         y: Array = z / (1 + np.exp(-z))
     return y
+
+
+def likeliest(logits: Array) -> int:
+    """The token of the largest logit; of equal ones the lowest."""
+    return int(np.argmax(logits))
+
+
+class Sampled:
+    """Chooses a token with probability ``softmax(logits / temperature)``, in float64; a seed repeats its choices."""
+
+    def __init__(self, temperature: float, seed: int) -> None:
+        self._temperature = temperature
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, logits: Array) -> int:
+        total = np.exp((logits.astype(np.float64) - logits.max()) / self._temperature).cumsum()
+        return int(np.searchsorted(total, (1 - self._rng.random()) * total[-1]))  # above 0, at most the total
 
 
 class Llama:
@@ -133,18 +151,27 @@ class Llama:
         table: Array = self.weights.embedding.astype(self.dtype, copy=False)
         return hidden @ table.T
 
-    def generate(self, tokens: Sequence[int], count: int, stop: int | None = None) -> list[int]:
-        """Greedy continuation: up to ``count`` tokens, each the one of the largest logit (ties: the lower number);
-        ``stop`` ends it and is not part of it."""
+    def continuation(
+        self, tokens: Sequence[int], choose: Callable[[Array], int] = likeliest
+    ) -> Iterator[tuple[int, Array]]:
+        """Token after token, without end: each with the logits ``[vocabulary]`` that ``choose`` took it from.
+
+        ``tokens`` are read in one call of :meth:`hidden`, then one token per call, past keys and values kept.
+        """
         cache: list[tuple[Array, Array]] = []
-        out: list[int] = []
         new = list(tokens)
-        while len(out) < count:
-            best = int(np.argmax(self.logits(self.hidden(new, cache)[-1])))
-            if best == stop:
+        while True:
+            (logits,) = self.logits(self.hidden(new, cache)[-1:])
+            new = [choose(logits)]
+            yield new[0], logits
+
+    def generate(self, tokens: Sequence[int], count: int, stop: int | None = None) -> list[int]:
+        """Greedy continuation of up to ``count`` tokens; ``stop`` ends it and is not part of it."""
+        out = []
+        for token, _ in islice(self.continuation(tokens), count):
+            if token == stop:
                 break
-            out.append(best)
-            new = [best]
+            out.append(token)
         return out
 
     def _parameter(self, layer: int, name: str) -> Array:

@@ -15,7 +15,8 @@ class Tokenizer:
 
     Text is cut before every digit and by GPT-2's pattern (contractions; a word, a number or punctuation with at most
     one leading space; white space), each piece is taken as UTF-8 bytes, and pairs are merged, earliest merge first.
-    Control tokens are recognised in the text. Nothing is added in front. ``decode(encode(text)) == text`` for any text.
+    Control tokens, whose numbers are ``control``, are recognised in the text. Nothing is added in front.
+    ``decode(encode(text)) == text`` for any text.
 
     Raises :class:`~golden.spec.SpecError` when the ``tokenizers`` package is missing.
     """
@@ -31,6 +32,7 @@ class Tokenizer:
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
         self._bpe.decoder = decoders.ByteLevel()
+        self.control = frozenset(tokens.index(t) for t in control)
         self._bpe.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in control])
 
     @classmethod

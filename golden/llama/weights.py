@@ -5,7 +5,7 @@ the order in which GGUF files keep them, so that the rotary embedding turns *adj
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from golden import q4_1
+from golden import q4_1, q8_0
 from golden.spec import SpecError
 
 Array = NDArray[np.float32]
@@ -64,6 +64,14 @@ class Layer:
     """``[dh, d]``"""
     down: Array
     """``[d, dh]``"""
+
+
+TENSORS = {name: f"attn_{name}" for name in ("q", "k", "v", "output")}
+TENSORS |= {name: f"ffn_{name}" for name in ("gate", "up", "down")}
+TENSORS |= {name: name for name in ("attn_norm", "ffn_norm")}
+"""What a file calls the parts of a :class:`Layer`."""
+
+EMBEDDING = "token_embd.weight"
 
 
 @dataclass(frozen=True)
@@ -131,11 +139,11 @@ class ModelFile:
 
     def blocks(self, name: str) -> q4_1.Matrix:
         """A tensor in Q4_1 as stored."""
-        t = self._tensor(name)
-        if t.tensor_type.name != "Q4_1":
-            raise SpecError(f"tensor {name} must be of type Q4_1, not {t.tensor_type.name}")
-        cols, rows = (int(n) for n in t.shape)
-        return q4_1.unpack(self.raw(name), rows, cols)
+        return q4_1.unpack(*self._stored(name, "Q4_1"))
+
+    def head(self) -> q8_0.Matrix:
+        """The embedding, which is the head too, in Q8_0 as stored."""
+        return q8_0.unpack(*self._stored(EMBEDDING, "Q8_0"))
 
     @cached_property
     def config(self) -> Config:
@@ -156,14 +164,28 @@ class ModelFile:
 
     def layer(self, i: int) -> Layer:
         """Layer ``i``, dequantised."""
-        attention = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output")
-        ffn = ("ffn_norm", "ffn_gate", "ffn_up", "ffn_down")
-        return Layer(*(self.tensor(f"blk.{i}.{name}.weight") for name in attention + ffn))
+        return Layer(*(self.part(i, part.name) for part in fields(Layer)))
+
+    def part(self, i: int, name: str) -> Array:
+        """A part of layer ``i``, by its name in :class:`Layer`, dequantised."""
+        return self.tensor(f"blk.{i}.{TENSORS[name]}.weight")
+
+    def matrix(self, i: int, name: str) -> q4_1.Matrix:
+        """Likewise a matrix, in Q4_1 as stored."""
+        return self.blocks(f"blk.{i}.{TENSORS[name]}.weight")
 
     def weights(self) -> Weights:
         """The whole model; each layer is dequantised when it is first used, and kept."""
         layers = _LazyLayers(self)
-        return Weights(self.config, self.tensor("token_embd.weight"), layers, self.tensor("output_norm.weight"))
+        return Weights(self.config, self.tensor(EMBEDDING), layers, self.tensor("output_norm.weight"))
+
+    def _stored(self, name: str, kind: str) -> tuple[NDArray[np.uint8], int, int]:
+        """Bytes, rows and columns of a tensor of that type."""
+        t = self._tensor(name)
+        if t.tensor_type.name != kind:
+            raise SpecError(f"tensor {name} must be of type {kind}, not {t.tensor_type.name}")
+        cols, rows = (int(n) for n in t.shape)
+        return self.raw(name), rows, cols
 
     def _tensor(self, name: str) -> Any:
         if name not in self._tensors:
