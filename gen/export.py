@@ -1,4 +1,4 @@
-"""The product: Verilog, manifest, lint waivers and core file of a unit in one configuration."""
+"""The product: Verilog, manifest, lint waivers and package files of a unit in one configuration."""
 
 import errno
 import json
@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from gen.elaborate import elaborate
-from gen.manifest import manifest, port_table
-from gen.package import core, header
+from gen.interfaces import interfaces
+from gen.litex import litex
+from gen.manifest import CLOCK, RESET, manifest, port_table, stream_table
+from gen.package import core, header, makefile
 from gen.registry import unit
 from gen.tidy import tidy
+from gen.vivado import annotated
 from gen.waivers import vlt
 from golden.spec import SpecError, UnitSpec
 from hdl.shared import Shared
@@ -38,6 +41,8 @@ class Product:
             f"{self.top}.json": json.dumps(self.manifest, indent=2) + "\n",
             f"{self.top}.vlt": self.vlt,
             f"{self.top}.core": self.core,
+            f"{self.top}.mk": makefile(self.top),
+            f"{self.top}_litex.py": litex(self.manifest),
         }
 
     def write(self, directory: Path | str) -> list[Path]:
@@ -73,8 +78,9 @@ def export(spec: UnitSpec, top: str | None = None) -> Product:
     shell = AxiShell(Shared(registered.hardware(spec), spec), spec.ports, spec.status)
     text, order = elaborate(shell, top)
     modules = tidy(text, order)
-    if not any(m.startswith(f"module {top} ") for m in modules):
+    if not modules[0].startswith(f"module {top} "):
         raise SpecError(f"top must not be a word that Verilog reserves, not {top!r}")
+    modules[0] = annotated(modules[0], interfaces(stream_table(spec)), CLOCK, RESET)
     docs = {p.pins[0].name: p.doc for p in spec.ports} | {
         s.signal: ", ".join(f"[{i}] {cause}" for i, cause in enumerate(s.causes)) for s in spec.status
     }

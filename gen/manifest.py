@@ -29,7 +29,7 @@ def manifest(spec: UnitSpec, top: str, verilog: str) -> dict[str, Any]:
         "reset_style": "synchronous, active high",
         "packing": "field of lane i: tdata[i*lane.stride + lsb +: width]; unused high bits are 0 out, ignored in",
         "ports": port_table(spec),
-        "streams": [_stream(p) for p in spec.ports],
+        "streams": stream_table(spec),
         "status": [{"name": s.signal, "width": s.width, "bits": list(s.causes)} for s in spec.status],
         "figures": spec.figures(),
         "sha256": hashlib.sha256(verilog.encode()).hexdigest(),
@@ -48,6 +48,11 @@ def port_table(spec: UnitSpec) -> list[dict[str, Any]]:
             rows.append((p.signal("last"), forward, 1))
     rows += [(s.signal, "output", s.width) for s in spec.status]
     return [{"name": name, "direction": direction, "width": width} for name, direction, width in rows]
+
+
+def stream_table(spec: UnitSpec) -> list[dict[str, Any]]:
+    """The streams of the manifest, in the module's order."""
+    return [_stream(p) for p in spec.ports]
 
 
 def signal_name(stream: Mapping[str, Any], name: str) -> str:

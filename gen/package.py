@@ -1,4 +1,4 @@
-"""What stands around the Verilog: the header comment and the FuseSoC core file."""
+"""What stands around the Verilog: the header comment, the FuseSoC core file and the Makefile snippet."""
 
 from typing import Any
 
@@ -26,30 +26,48 @@ def header(unit: Unit, configuration: str, manifest_ports: list[dict[str, Any]],
     return "".join(f"// {line}".rstrip() + "\n" for line in lines)
 
 
-def core(unit: Unit, top: str) -> str:
-    """FuseSoC core description (CAPI2): the Verilog as the default target, and a lint target."""
+def core(unit: Unit, top: str, name: str | None = None) -> str:
+    """FuseSoC core description (CAPI2): the Verilog as the default target, and a lint target. ``name``: the core's, by
+    default ``senbazuru:unit:<top>`` with the version."""
     return f"""\
 CAPI=2:
-name: "senbazuru:unit:{top}:{__version__}"
+name: "{name or f"senbazuru:unit:{top}:{__version__}"}"
 description: "{unit.summary}"
 
 filesets:
   rtl:
     files:
-      - {top}.v: {{file_type: verilogSource}}
-  waivers:
-    files:
       - {top}.vlt: {{file_type: vlt}}
+      - {top}.v: {{file_type: verilogSource}}
 
 targets:
   default:
     filesets: [rtl]
     toplevel: {top}
   lint:
-    filesets: [waivers, rtl]
+    filesets: [rtl]
     toplevel: {top}
     flow: lint
     flow_options:
       tool: verilator
       verilator_options: [-Wall]
+"""
+
+
+def makefile(top: str) -> str:
+    """Makefile snippet for a plain Verilator: variables to include, targets to call."""
+    return f"""\
+# {top} for a plain Verilator. To be included, for {top}_SOURCES, or called:
+#   make -f {top}.mk {top}_lint
+#   make -f {top}.mk {top}_build {top}_MAIN=main.cpp    obj_{top}/V{top}, around your main()
+VERILATOR ?= verilator
+{top}_SOURCES := $(addprefix $(dir $(lastword $(MAKEFILE_LIST))),{top}.vlt {top}.v)
+
+.PHONY: {top}_lint {top}_build
+{top}_lint:
+\t$(VERILATOR) --lint-only -Wall --top-module {top} $({top}_SOURCES)
+
+{top}_build: obj_{top}/V{top}
+obj_{top}/V{top}: $({top}_SOURCES) $({top}_MAIN)
+\t$(VERILATOR) --cc --exe --build -Wall --top-module {top} -Mdir $(@D) $({top}_SOURCES) $(abspath $({top}_MAIN))
 """

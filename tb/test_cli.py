@@ -183,8 +183,9 @@ def test_later_configuration_wins(elsewhere: Path) -> None:
 
 def test_gen_prints_the_files_it_wrote(capsys: Capture, elsewhere: Path) -> None:
     assert call("gen", "mixpe_pe", "--preset", "tiny", "-o", "a/b", "--top", "pe") == 0
-    assert capsys.readouterr().out.split() == ["a/b/pe.v", "a/b/pe.json", "a/b/pe.vlt", "a/b/pe.core"]
-    assert sorted(p.name for p in (elsewhere / "a" / "b").iterdir()) == ["pe.core", "pe.json", "pe.v", "pe.vlt"]
+    names = ["pe.v", "pe.json", "pe.vlt", "pe.core", "pe.mk", "pe_litex.py"]
+    assert capsys.readouterr().out.split() == [f"a/b/{name}" for name in names]
+    assert sorted(p.name for p in (elsewhere / "a" / "b").iterdir()) == sorted(names)
 
 
 def test_list_tells_units_presets_parameters_and_status(capsys: Capture) -> None:

@@ -347,6 +347,8 @@ def test_top_names_module_and_files(tmp_path: Path) -> None:
         "my_pe.json",
         "my_pe.vlt",
         "my_pe.core",
+        "my_pe.mk",
+        "my_pe_litex.py",
     ]
     assert made.manifest["top"] == "my_pe"
     assert "module my_pe_pe (" in made.verilog

@@ -6,7 +6,7 @@ from gen.export import export
 from scripts import configuration
 
 NAME = "gen"
-HELP = "write a unit's Verilog, manifest, lint waivers and FuseSoC core"
+HELP = "write a unit's Verilog, manifest, lint waivers, and files for FuseSoC, make and LiteX"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
