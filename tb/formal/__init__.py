@@ -131,7 +131,7 @@ def prove(claim: Claim, timeout: float = 1800) -> Proof:
 
 
 def _sat(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
-    script = _PREPARE + "".join(f"connect -set {s.name} \\{path}\n" for path, s in circuit.probes.items())
+    script = _PREPARE + "".join(f"connect -nounset -set {s.name} \\{path}\n" for path, s in circuit.probes.items())
     command = "sat -prove-asserts -set-assumes -show-ports"
     if re.search(r"^  wire .*\\clk$", netlist, re.MULTILINE):
         command += " -seq 1 -set-at 1 rst 1"
