@@ -49,7 +49,10 @@ def interfaces(streams: Iterable[Mapping[str, Any]]) -> list[Interface]:
 def _interface(name: str, channels: list[Mapping[str, Any]]) -> Interface:
     signals = []
     for s in channels:
-        ports = [(pin.name, pin.width) for pin in pins(s)] + [(signal_name(s, "valid"), 1), (signal_name(s, "ready"), 1)]
+        ports = [(pin.name, pin.width) for pin in pins(s)] + [
+            (signal_name(s, "valid"), 1),
+            (signal_name(s, "ready"), 1),
+        ]
         if s["tlast"]:
             ports.append((signal_name(s, "last"), 1))
         signals += [Signal(port.removeprefix(f"{name}_").upper(), port, width) for port, width in ports]

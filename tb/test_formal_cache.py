@@ -6,23 +6,40 @@ import pytest
 
 from hdl.moe.cache import ExpertCache
 from hdl.moe.grants import Grants
+from hdl.moe.lists import Lists
 from hdl.moe.loads import Loads
 from hdl.moe.places import Places
 from tb.faults import rewritten
-from tb.formal import Claim, Refuted, prove
+from tb.formal import ABC, Claim, Refuted, cache_moves, cache_unit, prove
 from tb.formal.cache import CLAIMS, Cached, Tagged, spec
+from tb.formal.cache_moves import Cost, Moves
+from tb.formal.cache_unit import InUse, Once, Ready
 
 TAGS = [claim for claim in CLAIMS if claim.cycles is None]
 BOUNDED = [claim for claim in CLAIMS if claim.cycles]
+WHOLE = (*cache_unit.CLAIMS, *cache_moves.CLAIMS)
 
 
-@pytest.mark.parametrize("claim", TAGS, ids=lambda c: c.size)
+def named(claim: Claim) -> str:
+    return f"{claim.text}; {claim.size}"
+
+
+@pytest.mark.parametrize("claim", TAGS, ids=named)
 def test_tags(claim: Claim) -> None:
-    assert prove(claim).result.startswith("proved by induction")
+    assert prove(claim).result == "proved by induction, 1"
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [pytest.param(claim, marks=() if claim.size.startswith("2") else pytest.mark.slow) for claim in WHOLE],
+    ids=map(named, WHOLE),
+)
+def test_whole(claim: Claim) -> None:
+    assert prove(claim).result == "proved by induction, 1"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("claim", BOUNDED, ids=lambda c: c.size)
+@pytest.mark.parametrize("claim", BOUNDED, ids=named)
 def test_grants(claim: Claim) -> None:
     assert prove(claim).result == f"bounded, {claim.cycles} cycles"
 
@@ -32,21 +49,50 @@ def test_grants(claim: Claim) -> None:
     [
         ("_look", '& ~is_["guarded"]', ""),
         ("_look", '& ~is_["pinned"]', ""),
-        *(
-            pytest.param(*fault, marks=pytest.mark.slow)
-            for fault in (
-                ("_look", "(read.data == self.key)", "(read.data[1:] == self.key[1:])"),
-                ("_decide", "self.pin & (self.free != 1)", "self.pin"),
-                ("_touch", "chosen <= n", "chosen < n"),
-                ("_kept", "self.choose", "self.look"),
-            )
-        ),
+        ("_decide", '(load & choose(masks["there"], 1, self.slot)) | goes', "goes"),
+        ("_look", "(read.data == self.key)", "(read.data[1:] == self.key[1:])"),
+        ("_decide", "self.pin & (self.free != 1)", "self.pin"),
+        ("_touch", "chosen <= n", "chosen < n"),
+        ("_kept", "self.choose", "self.look"),
     ],
 )
 def test_broken_tags(method: str, old: str, new: str) -> None:
     faulty = rewritten(Places, old, new, method)
     with pytest.raises(Refuted):
-        prove(Claim("places", "as before", "as before", lambda: Tagged(faulty(spec(slots=3, keys=4))), 24))
+        prove(Claim("places", "as before", "as before", lambda: Tagged(faulty(spec(slots=2, keys=4))), 24))
+
+
+QUICK: tuple[tuple[Any, ...], ...] = (
+    (InUse, ExpertCache, "_decide", "~places.busy & ", "", {}),
+    (Ready, Grants, "elaborate", "(ready | failed) & jobs", "jobs", {}),
+    (Once, Grants, "elaborate", "needs.o.ready.eq(out)", "needs.o.ready.eq(out & jobs.o.valid)", {}),
+    (Once, Loads, "elaborate", "queued.bit_select(slot, 1).eq(0), ", "", {"outstanding": 2}),
+    (Moves, ExpertCache, "_steps", "loads.empty", "~loads.empty", {}),
+    (Moves, Loads, "_timeout", "limit - 1", "limit", {"timeout": 4, "cost": Cost(4, 3)}),
+)
+OTHERS: tuple[tuple[Any, ...], ...] = (
+    (InUse, ExpertCache, "_look", "~places.busy & ", "", {"policy": "residency"}),
+    (Ready, Loads, "elaborate", "1).eq(~self.failed)", "1).eq(1)", {}),
+    (Once, Lists, "elaborate", "turn + 1 == count", "1", {"most": 2}),
+    (Moves, Grants, "elaborate", "self.again.eq(nothing & ~tried)", "self.again.eq(0)", {}),
+    (Moves, Loads, "_next", "self.write | (self.forward & waits)", "0", {}),
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "method", "old", "new", "values"),
+    [*QUICK, *(pytest.param(*fault, marks=pytest.mark.slow) for fault in OTHERS)],
+)
+def test_broken_whole(
+    kind: Any, unit: Any, method: str, old: str, new: str, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unit, method, getattr(rewritten(unit, old, new, method), method))
+    sizes = {"slots": 1, "keys": 2, "most": 1} | values
+    more = {"cost": sizes.pop("cost")} if "cost" in sizes else {}
+    with pytest.raises(Refuted):
+        prove(
+            Claim("cache", "as before", "as before", lambda: kind(ExpertCache(spec(**sizes)), False, **more), 24, ABC)
+        )
 
 
 @pytest.mark.slow

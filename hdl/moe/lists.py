@@ -72,7 +72,7 @@ class Lists(wiring.Component):
         )
         write, read = table.write_port(), table.read_port()
         known = Signal(range(spec.keys + 1))
-        first = Signal(init=1)
+        first = Signal(init=1, name="first_entry")
         at = named(m, Mux(first, 0, known), "at")
         full = named(m, at == spec.keys, "full")
         take = named(m, self.desc.valid & self.table, "take_desc")

@@ -93,18 +93,21 @@ memory_collect
 memory_map
 """
 
-_PREPARE = f"""\
-{_READ}async2sync
+_WORDS = """\
+async2sync
 chformal -lower
 setattr -unset init w:*
 cd top
 """
 
-_GATES = f"""\
-{_READ}chformal -lower
+_BITS = """\
+chformal -lower
 setattr -unset init w:*
 chformal -assert -skip 1
 cd top
+"""
+
+_GATES = """\
 setundef -undriven -zero
 opt -full
 techmap
@@ -143,7 +146,7 @@ def prove(claim: Claim, timeout: float = 1800, again: bool = False) -> Proof:
 
 
 def _sat(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
-    script = _PREPARE + "".join(f"connect -set {s.name} \\{path}\n" for path, s in circuit.probes.items())
+    script = _READ + _WORDS + _probed(circuit)
     command = "sat -prove-asserts -set-assumes -show-ports"
     if re.search(r"^  wire .*\\clk$", netlist, re.MULTILINE):
         command += " -seq 1 -set-at 1 rst 1"
@@ -159,7 +162,8 @@ def _abc(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
         aiger, found = Path(folder, "gates.aig"), Path(folder, "counterexample")
         top = netlist.index("module \\top\n")
         netlist = netlist[:top] + re.sub(r"  wire width 1 input \d+ +\\rst\n", _RESET, netlist[top:], count=1)
-        _yosys(netlist, f"{_GATES}write_aiger -zinit -symbols {aiger}\n", timeout)
+        script = _READ + _BITS + _probed(circuit) + _GATES
+        _yosys(netlist, f"{script}write_aiger -zinit -symbols {aiger}\n", timeout)
         commands = f"read_aiger {aiger}; strash; fold; strash; bmc3 -F {claim.cycles}; write_cex -n {found}"
         command = [str(_yosys_abc()), "-q", commands]
         run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
@@ -176,6 +180,12 @@ def _abc_verdict(claim: Claim, log: str) -> str:
 
 def _version() -> str:
     return importlib.metadata.version("pyosys")
+
+
+def _probed(circuit: Property) -> str:
+    """Probes are inputs of the netlist until here. Drivers stay (``-nounset``): another name of a probe is none."""
+    connected = [f"connect -nounset -set {s.name} \\{path}\n" for path, s in circuit.probes.items()]
+    return "".join([*connected, *(f"delete -input w:{s.name}\n" for s in circuit.probes.values())])
 
 
 def _yosys_abc() -> Path:

@@ -7,9 +7,23 @@ import sys
 
 from golden.spec import SpecError
 from tb import formal
-from tb.formal import cache, cores, dispatch, kmeans, kmeans_function, moe, orizuru, selectors, stream, unpack
+from tb.formal import (
+    cache,
+    cache_moves,
+    cache_unit,
+    cores,
+    dispatch,
+    kmeans,
+    kmeans_function,
+    moe,
+    orizuru,
+    selectors,
+    stream,
+    unpack,
+)
 
-MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, cache, unpack)
+EXPERT_CACHE = (cache, cache_unit, cache_moves)
+MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, *EXPERT_CACHE, unpack)
 CLAIMS = tuple(claim for module in MODULES for claim in module.CLAIMS)
 
 

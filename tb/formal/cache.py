@@ -14,6 +14,65 @@ from tb.formal import ABC, Claim, Property
 from tb.formal.dispatch import wire
 
 
+class Tags:
+    """The places' registers, and what holds of them between two looks and in the middle of one."""
+
+    def __init__(self, owner: Property, path: str, spec: ExpertCacheSpec):
+        self.spec = spec
+        slots = range(spec.slots)
+        masks = ("there", "pinned", "guarded", "recent", "fresh")
+        self.there, self.pinned, self.guarded, self.recent, self.fresh = (
+            owner.probe(f"{path}.{name}", spec.slots) for name in masks
+        )
+        self.keys = [owner.probe(f"{path}.keys[{n}]", spec.key_bits) for n in slots]
+        order = owner.probe(f"{path}.order", spec.slots * spec.slot_bits)
+        self.order = [order.word_select(n, spec.slot_bits) for n in slots]
+        self.seen = owner.probe(f"{path}.seen", 4)
+        self.firsts = [owner.probe(f"{path}.first_{n}", spec.slot_bits) for n in range(4)]
+        self.chosen, self.kept, self.place = (
+            owner.probe(f"{path}.{name}", spec.slot_bits) for name in ("chosen", "kept", "place")
+        )
+        self.found, self.some = (owner.probe(f"{path}.{name}") for name in ("found", "some"))
+        self.open = self.there & ~self.pinned & ~self.guarded
+
+    def of(self, mask: Value, place: Value) -> Value:
+        return Array(mask[n] for n in range(self.spec.slots))[place]
+
+    def match(self, key: Value) -> Value:
+        return Cat(self.there[n] & (own == key) for n, own in enumerate(self.keys))
+
+    @property
+    def sound(self) -> list[Value]:
+        slots, there = range(self.spec.slots), self.there
+        return [
+            *(~(there[a] & there[b]) | (self.keys[a] != self.keys[b]) for a in slots for b in range(a)),
+            *(self.order[a] != self.order[b] for a in slots for b in range(a)),
+            *(place < self.spec.slots for place in self.order),
+            count_ones(self.pinned) < self.spec.slots,
+            ((self.pinned | self.guarded | self.recent | self.fresh) & ~there) == 0,
+        ]
+
+    def looked(self, key: Value, passed: Value, decides: Value) -> list[Value]:
+        """After a look for ``key`` at so many places: what it has seen is what stands there. When it ``decides``: what
+        was chosen is there, or may go."""
+        slots = range(self.spec.slots)
+        match, free = self.match(key), self.open
+        right = []
+        for n, kind in enumerate((match, ~self.there, free & ~self.recent, free & self.recent)):
+            here = [(passed > p) & self.of(kind, self.order[p]) for p in slots]
+            right.append(self.seen[n] == Cat(here).any())
+            right += [~(here[p] & ~Cat(here[:p]).any()) | (self.firsts[n] == p) for p in slots]
+        kept = (self.chosen < self.spec.slots) & (Array(self.order)[self.chosen] == self.kept)
+        return [
+            *right,
+            ~decides | (self.found == match.any()),
+            ~decides | (self.some == (match | ~self.there | free).any()),
+            ~decides | ~self.some | kept,
+            ~decides | ~self.found | self.of(match, self.kept),
+            ~decides | self.found | ~self.some | ~self.of(self.there & (self.pinned | self.guarded), self.kept),
+        ]
+
+
 class Tagged(Property):
     """Any keys looked for, any of them decided, sweeps, pins and marks at any time; a look is at every place, without
     a change of key, and what is decided is what was chosen."""
@@ -26,30 +85,26 @@ class Tagged(Property):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.dut = dut = self.dut
-        looked = self._protocol(m)
-        spec, slots = dut.spec, range(dut.spec.slots)
-        there, pinned = (self.probe(f"dut.{name}", spec.slots) for name in ("there", "pinned"))
-        guarded, recent, fresh = (self.probe(f"dut.{name}", spec.slots) for name in ("guarded", "recent", "fresh"))
-        keys = [self.probe(f"dut.keys[{n}]", spec.key_bits) for n in slots]
-        order = self.probe("dut.order", spec.slots * spec.slot_bits)
-        places = [order.word_select(n, spec.slot_bits) for n in slots]
-        held = Signal(range(spec.slots + 1), name="their_held")  # loads less evictions
+        phase, at, key = self._protocol(m)
+        slots = dut.spec.slots
+        tags = Tags(self, "dut", dut.spec)
+        held = Signal(range(slots + 1), name="their_held")  # loads less evictions
         with m.If(dut.clear):
             m.d.sync += held.eq(0)
         with m.Else():
             m.d.sync += held.eq(held + (dut.decide & dut.load) - dut.evicts)
-        goes = wire(m, dut.evicts & Array((pinned | guarded)[n] for n in slots)[dut.slot], "protected_goes")
-        m.d.comb += [
-            *(Assert(~(there[a] & there[b]) | (keys[a] != keys[b])) for a in slots for b in range(a)),
-            *(Assert(places[a] != places[b]) for a in slots for b in range(a)),
-            *(Assert(place < spec.slots) for place in places),
-            Assert(held == count_ones(there)),
-            Assert(count_ones(pinned) < spec.slots),
-            Assert(dut.free == spec.slots - count_ones(pinned)),
-            Assert(((pinned | guarded | recent | fresh) & ~there) == 0),
-            Assert(~goes),
+        passed = Mux(phase == 2, slots, Mux(phase == 1, at, 0))
+        holds = [
+            *tags.sound,
+            held == count_ones(tags.there),
+            dut.free == slots - count_ones(tags.pinned),
+            ~dut.evicts | ~tags.of(tags.pinned | tags.guarded, dut.slot),
+            *tags.looked(key, passed, phase == 3),
+            tags.place == at,
+            at < slots,
+            (phase < 2) | (at == 0),
         ]
-        self._scan(m, looked, there, keys, places)
+        m.d.comb += [Assert(value) for value in holds]
         return m
 
     def _protocol(self, m: Module) -> tuple[Signal, Signal, Signal]:
@@ -93,42 +148,6 @@ class Tagged(Property):
             ends = at == dut.spec.slots - 1
             m.d.sync += [at.eq(Mux(ends, 0, at + 1)), marking.eq(marks & ~ends), sweeps.eq(swept & ~ends)]
         return phase, at, key
-
-    def _scan(self, m: Module, looked: Any, there: Value, keys: list[Signal], places: list[Value]) -> None:
-        """What a look has seen so far is what stands there."""
-        dut, spec = self.dut, self.dut.spec
-        phase, at, key = looked
-        slots = range(spec.slots)
-        pinned, guarded, recent = (self.probe(f"dut.{name}", spec.slots) for name in ("pinned", "guarded", "recent"))
-        seen = self.probe("dut.seen", 4)
-        firsts = [self.probe(f"dut.first_{n}", spec.slot_bits) for n in range(4)]
-        chosen = self.probe("dut.chosen", spec.slot_bits)
-        kept = self.probe("dut.kept", spec.slot_bits)
-
-        def of(mask: Value, place: Value) -> Value:
-            return Array(mask[n] for n in slots)[place]
-
-        free = there & ~pinned & ~guarded
-        match = Cat(there[n] & (keys[n] == key) for n in slots)
-        kinds = [match, ~there, free & ~recent, free & recent]
-        count = Mux(phase == 2, spec.slots, Mux(phase == 1, at, 0))
-        right = []
-        for n, kind in enumerate(kinds):
-            passed = [(count > p) & of(kind, places[p]) for p in slots]
-            right.append(seen[n] == Cat(passed).any())
-            right += [~(passed[p] & ~Cat(passed[:p]).any()) | (firsts[n] == p) for p in slots]
-        m.d.comb += [
-            Assert(self.probe("dut.place", spec.slot_bits) == at),
-            Assert(at < spec.slots),
-            Assert((phase != 2) | (at == 0)),
-            Assert((phase != 3) | ((at == 0) & ~seen.any())),
-            Assert((phase == 3) | Cat(right).all()),
-            Assert((phase != 3) | (dut.found == match.any())),
-            Assert((phase != 3) | (dut.some == (match | ~there | free).any())),
-            Assert((phase != 3) | ~dut.some | ((chosen < spec.slots) & (Array(places)[chosen] == kept))),
-            Assert((phase != 3) | ~dut.found | of(match, kept)),
-            Assert((phase != 3) | dut.found | ~dut.some | ~of(there & (pinned | guarded), kept)),
-        ]
 
 
 class Cached(Property):
@@ -234,7 +253,7 @@ ANY = (("need", 1), ("valid", 1), ("last", 1), ("ok", 1))
 SKIDS = 4
 """Loads that stand in the skid buffers of ``dma`` and ``fill``."""
 
-TAGS = "a key stands in one place only, nothing pinned or protected is evicted, loads less evictions are resident"
+TAGS = "loads less evictions are the keys that are resident, each in one place only; nothing pinned or protected goes"
 GRANTS = "a grant per need, in order, of a slot that holds the key, which no load enters before its job is done"
 
 
@@ -253,7 +272,7 @@ def _cached(**values: Any) -> Cached:
 CLAIMS = (
     *(
         Claim("expert_cache", TAGS, f"{slots} slots, {policy}", partial(_tagged, slots=slots, policy=policy, keys=4))
-        for slots, policy in ((1, "fifo"), (3, "fifo"), (4, "lru"))
+        for slots, policy in ((1, "fifo"), (2, "lru"), (3, "fifo"), (4, "lru"))
     ),
     *(
         Claim("expert_cache", GRANTS, f"{slots} slots, 3 keys", partial(_cached, slots=slots), cycles, ABC)
