@@ -210,6 +210,8 @@ class Build:
             lines.append(
                 f"    status.push_back({{bytes(top.{s['name']}), {(s['width'] + 7) // 8}, nullptr, nullptr, nullptr}});"
             )
+        lines += ["}", "", "void Player::tie(const uint64_t* values) {"]
+        lines += [f"    top.{name} = values[{i}];" for i, name in enumerate(m.get("tied", ()))]
         return "void Player::bind() {\n" + "\n".join(lines) + "\n}\n"
 
 

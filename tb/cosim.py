@@ -80,6 +80,7 @@ class Rtl:
         library = ctypes.CDLL(str(build.library()))
         library.player_new.restype = ctypes.c_void_p
         library.player_delete.argtypes = [ctypes.c_void_p]
+        library.player_tie.argtypes = [ctypes.c_void_p] * 2
         library.player_play.argtypes = [ctypes.c_void_p] * 5
         library.player_fetch.argtypes = [
             ctypes.c_void_p,
@@ -122,6 +123,11 @@ class Rtl:
             if not exact and len(played.outputs[name]) != len(beats):
                 raise CheckFailed(f"job: {name}: expected {len(beats)} beats, got {len(played.outputs[name])}")
         return self.spec.result(job, played.outputs)
+
+    def tie(self, **values: int) -> None:
+        """Values of the inputs that the manifest lists as ``tied``, for all plays from here on; 0 at first."""
+        words = [values[name] for name in self.manifest["tied"]]
+        self._library.player_tie(self._player, (ctypes.c_uint64 * len(words))(*words))
 
     def play(self, case: Case) -> Played:
         """Play a case by the rules of ``tb.transactions``; judge it with :func:`tb.transactions.check`.

@@ -185,6 +185,8 @@ public:
 
     Sink& sink(size_t i) { return sinks[i]; }
 
+    void tie(const uint64_t* values);  // binding.h
+
     void play(Run& run, Stream* in, Stream* out, uint64_t* status_out) {
         enter();
         for (auto& s : sinks) s.data.clear(), s.last.clear();
@@ -247,6 +249,7 @@ private:
 extern "C" {
 Player* player_new() { return new Player; }
 void player_delete(Player* p) { delete p; }
+void player_tie(Player* p, const uint64_t* values) { p->tie(values); }
 void player_play(Player* p, Run* run, Stream* in, Stream* out, uint64_t* status) { p->play(*run, in, out, status); }
 void player_fetch(Player* p, uint64_t sink, uint8_t* data, uint8_t* last) {
     const Sink& s = p->sink(sink);

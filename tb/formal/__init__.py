@@ -149,7 +149,7 @@ def _abc(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
         netlist = netlist[:top] + re.sub(r"  wire width 1 input \d+ +\\rst\n", _RESET, netlist[top:], count=1)
         _yosys(netlist, f"{_GATES}write_aiger -zinit -symbols {aiger}\n", timeout)
         commands = f"read_aiger {aiger}; strash; fold; strash; bmc3 -F {claim.cycles}; write_cex -n {found}"
-        command = [str(_yosys_abc()), "-q", commands]
+        command = [str(yosys_abc()), "-q", commands]
         run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         if "was asserted in frame" in run.stdout:
             what = f"{claim.subject}, {claim.size}: {claim.text}"
@@ -160,7 +160,7 @@ def _abc(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
     return f"bounded, {claim.cycles} cycles"
 
 
-def _yosys_abc() -> Path:
+def yosys_abc() -> Path:
     """The program beside the module, which is not imported: matplotlib could not be any more, in the same process."""
     found = importlib.util.find_spec("pyosys")
     assert found and found.origin
