@@ -1,15 +1,21 @@
 """From a component to the Verilog that Yosys writes: every kind of block elaborated once, one Yosys run for all."""
 
+import contextlib
 import gc
 import itertools
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import amaranth
 from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, Fragment, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
+
+import hdl
 
 # opt_clean -purge drops the alias names that Amaranth gives to the members of every signature, opt_dff writes registers
 # as if (rst) ... else if (enable) ...; more than this would tear words apart into bits, and is the task of synthesis.
@@ -49,26 +55,44 @@ def elaborate(component: wiring.Component, top: str) -> tuple[str, dict[str, lis
 
     Every one of these modules has the ports ``clk`` and ``rst``, used or not.
     """
-    # Netlists of big arrays are millions of objects without cycles: looking for some takes a third of the time.
+    with _uncollected():
+        design, ports = _design(component, top, sources=False)
+        return _yosys(design), ports
+
+
+def sources(component: wiring.Component, top: str) -> str:
+    """The same circuit before Yosys, in its RTLIL, with the Python lines that it comes from as attributes."""
+    with _uncollected():
+        design, _ = _design(component, top, sources=True)
+    for folder in (Path(hdl.__file__).parents[1], Path(amaranth.__file__).parents[1]):
+        design = design.replace(f'"{folder}/', '"')
+    return design
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Netlists of big arrays are millions of objects without cycles: looking for some takes a third of the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _elaborate(component, top)
+        yield
     finally:
         if collecting:
             gc.enable()
 
 
-def _elaborate(component: wiring.Component, top: str) -> tuple[str, dict[str, list[str]]]:
+def _design(component: wiring.Component, top: str, sources: bool) -> tuple[str, dict[str, list[str]]]:
     platform, ports = ExportPlatform(top), dict[str, list[str]]()
-    texts = [_rtlil(component, top, platform, ports)]
+    texts = [_rtlil(component, top, platform, ports, sources)]
     while len(texts) <= len(platform.kinds):  # elaborating a kind may queue others
         (cls, args), name = list(platform.kinds.items())[len(texts) - 1]
-        texts.append(_rtlil(cls(*args), name, platform, ports))
-    return _yosys("\n".join(texts)), ports
+        texts.append(_rtlil(cls(*args), name, platform, ports, sources))
+    return "\n".join(texts), ports
 
 
-def _rtlil(component: wiring.Component, name: str, platform: ExportPlatform, order: dict[str, list[str]]) -> str:
+def _rtlil(
+    component: wiring.Component, name: str, platform: ExportPlatform, order: dict[str, list[str]], sources: bool
+) -> str:
     sync = ClockDomain("sync")
     fragment = Fragment.get(component, platform)
     fragment.add_domains(sync)
@@ -77,7 +101,7 @@ def _rtlil(component: wiring.Component, name: str, platform: ExportPlatform, ord
         direction = PortDirection.Input if member.flow == wiring.In else PortDirection.Output
         ports["__".join(map(str, path))] = (Value.cast(value), direction)
     order[name] = list(ports)
-    text, _ = rtlil.convert_fragment(fragment, ports, name, emit_src=False)
+    text, _ = rtlil.convert_fragment(fragment, ports, name, emit_src=sources)
     return text
 
 

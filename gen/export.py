@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gen.elaborate import elaborate
+from gen.elaborate import elaborate, sources
 from gen.interfaces import interfaces
 from gen.litex import litex
 from gen.manifest import CLOCK, RESET, manifest, port_table, stream_table
@@ -66,6 +66,11 @@ class Product:
         return [directory / name for name in self.files]
 
 
+def rtlil(spec: UnitSpec) -> str:
+    """The exported circuit of ``spec``, before it becomes Verilog, with the Python lines that it comes from."""
+    return sources(_shell(spec), spec.unit)
+
+
 def export(spec: UnitSpec, top: str | None = None) -> Product:
     """Generate the product of ``spec``; its module and files are called ``top``, by default after the unit.
 
@@ -75,8 +80,7 @@ def export(spec: UnitSpec, top: str | None = None) -> Product:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", top):
         raise SpecError(f"top must be a letter followed by letters, digits and underscores, not {top!r}")
     registered = unit(spec.unit)
-    shell = AxiShell(Shared(registered.hardware(spec), spec), spec.ports, spec.status)
-    text, order = elaborate(shell, top)
+    text, order = elaborate(_shell(spec), top)
     modules = tidy(text, order)
     if not modules[0].startswith(f"module {top} "):
         raise SpecError(f"top must not be a word that Verilog reserves, not {top!r}")
@@ -86,3 +90,7 @@ def export(spec: UnitSpec, top: str | None = None) -> Product:
     }
     verilog = "\n".join([header(registered, spec.to_toml(), port_table(spec), docs), *modules])
     return Product(top, verilog, manifest(spec, top, verilog), vlt(f"{top}.v"), core(registered, top))
+
+
+def _shell(spec: UnitSpec) -> AxiShell:
+    return AxiShell(Shared(unit(spec.unit).hardware(spec), spec), spec.ports, spec.status)

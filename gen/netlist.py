@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def alone(product: Product, module: str) -> Product:
         return product
     script = ["read_verilog design.v", f"hierarchy -top {module}", "proc"]
     script += [f"expose -evert {' '.join(f't:{kind}' for kind in kinds)}", "write_verilog -noattr -simple-lhs alone.v"]
-    written = _yosys(script, {"design.v": product.verilog}, None, ["alone.v"])["alone.v"]
+    written = yosys(script, {"design.v": product.verilog}, ["alone.v"])["alone.v"]
     bare = next(m[0] for m in _BARE.finditer(written) if m[1] == module)
     return replace(product, verilog=product.verilog.replace(text, bare.replace(f"{module}(", f"{module} (", 1)))
 
@@ -171,7 +171,7 @@ def asic_models(library: Library) -> str:
         "proc",
         "write_verilog -noattr -simple-lhs models.v",
     ]
-    return _yosys(script, {}, library, ["models.v"])["models.v"]
+    return yosys(script, {}, ["models.v"], library)["models.v"]
 
 
 def _asic(module: str, timed: bool, booth: bool, adders: bool) -> list[str]:
@@ -215,15 +215,15 @@ def _netlist(
         files["adder.v"] = _adder(library)
         read.append("read_liberty -lib -ignore_miss_func -ignore_miss_dir cells.lib")
     written = ["write_json netlist.json", "write_verilog -noattr -simple-lhs -norename netlist.v"]
-    made = _yosys([*read, *script, *written], files, library, ["netlist.json", "netlist.v"])
+    made = yosys([*read, *script, *written], files, ["netlist.json", "netlist.v"], library)
     delays = re.findall(r"Delay = +([0-9.]+) ps", made["log"])
     design = json.loads(made["netlist.json"])["modules"][module]
     verilog = next(m[0] for m in _BARE.finditer(made["netlist.v"]) if m[1] == module)
     return Netlist(module, verilog, design, recipe, max(map(float, delays), default=0.0) / 1000)
 
 
-def _yosys(
-    script: Sequence[str], files: Mapping[str, str], library: Library | None, wanted: Sequence[str]
+def yosys(
+    script: Iterable[str], files: Mapping[str, str], wanted: Iterable[str], library: Library | None = None
 ) -> dict[str, str]:
     """The wanted files that a script writes, and what it prints as ``log``."""
     tool = toolchain.yosys()

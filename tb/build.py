@@ -210,6 +210,8 @@ class Build:
             lines.append(f"    {agents}.emplace_back(Pins{{{beat_bytes(s)}, {handshake}, {last}, {{{carry}}}}});")
         for s in m["status"]:
             lines.append(f"    status.push_back({{bytes(top.{s['name']}), 0, {s['width']}}});")
+        lines += ["}", "", "void Player::tie(const uint64_t* values) {"]
+        lines += [f"    top.{name} = values[{i}];" for i, name in enumerate(m.get("tied", ()))]
         return "void Player::bind() {\n" + "\n".join(lines) + "\n}\n"
 
 

@@ -98,6 +98,7 @@ class Rtl:
         library.player_new.restype = ctypes.c_void_p
         library.player_delete.argtypes = [ctypes.c_void_p]
         pointer, number = ctypes.c_void_p, ctypes.c_uint64
+        library.player_tie.argtypes = [pointer] * 2
         library.player_begin.argtypes = [pointer] * 3
         library.player_play.argtypes = [pointer] * 5
         library.player_give.argtypes = [pointer, number, pointer, pointer, number, number, number, ctypes.c_uint8]
@@ -139,6 +140,11 @@ class Rtl:
             if not exact and len(played.outputs[name]) != len(beats):
                 raise CheckFailed(f"job: {name}: expected {len(beats)} beats, got {len(played.outputs[name])}")
         return self.spec.result(job, played.outputs)
+
+    def tie(self, **values: int) -> None:
+        """Values of the inputs that the manifest lists as ``tied``, for all plays from here on; 0 at first."""
+        words = [values[name] for name in self.manifest["tied"]]
+        self._library.player_tie(self._player, (ctypes.c_uint64 * len(words))(*words))
 
     def play(self, case: Case) -> Played:
         """Play a case by the rules of ``tb.transactions``; judge it with :func:`tb.transactions.check`."""

@@ -271,6 +271,8 @@ public:
     Source& source(size_t i) { return sources[i]; }
     Sink& sink(size_t i) { return sinks[i]; }
 
+    void tie(const uint64_t* values);  // binding.h
+
     std::vector<uint8_t> notes;  // what the world is to be told: a Note, the beat, and so on
 
     void begin(const Run& run, const Stream* in) {
@@ -375,6 +377,7 @@ private:
 extern "C" {
 Player* player_new() { return new Player; }
 void player_delete(Player* p) { delete p; }
+void player_tie(Player* p, const uint64_t* values) { p->tie(values); }
 void player_begin(Player* p, const Run* run, const Stream* in) { p->begin(*run, in); }
 int player_play(Player* p, Run* run, Stream* in, Stream* out, uint64_t* status) { return p->play(*run, in, out, status); }
 void player_give(Player* p, uint64_t source, Stream* s, const uint8_t* beats, uint64_t bytes, uint64_t at, uint64_t pace,

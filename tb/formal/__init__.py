@@ -165,7 +165,7 @@ def _abc(claim: Claim, circuit: Property, netlist: str, timeout: float) -> str:
         script = _READ + _BITS + _probed(circuit) + _GATES
         _yosys(netlist, f"{script}write_aiger -zinit -symbols {aiger}\n", timeout)
         commands = f"read_aiger {aiger}; strash; fold; strash; bmc3 -F {claim.cycles}; write_cex -n {found}"
-        command = [str(_yosys_abc()), "-q", commands]
+        command = [str(yosys_abc()), "-q", commands]
         run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         return f"{run.stdout}{run.stderr}\n{found.read_text() if found.exists() else ''}"
 
@@ -188,7 +188,7 @@ def _probed(circuit: Property) -> str:
     return "".join([*connected, *(f"delete -input w:{s.name}\n" for s in circuit.probes.values())])
 
 
-def _yosys_abc() -> Path:
+def yosys_abc() -> Path:
     """The program beside the module, which is not imported: matplotlib could not be any more, in the same process."""
     found = importlib.util.find_spec("pyosys")
     assert found and found.origin
