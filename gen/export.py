@@ -17,7 +17,7 @@ from gen.tidy import tidy
 from gen.waivers import vlt
 from golden.spec import SpecError, UnitSpec
 from hdl.shared import Shared
-from hdl.stream.axi import AxiStreamShell
+from hdl.stream.axi import AxiShell
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ def export(spec: UnitSpec, top: str | None = None) -> Product:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", top):
         raise SpecError(f"top must be a letter followed by letters, digits and underscores, not {top!r}")
     registered = unit(spec.unit)
-    shell = AxiStreamShell(Shared(registered.hardware(spec), spec), spec.ports, spec.status)
+    shell = AxiShell(Shared(registered.hardware(spec), spec), spec.ports, spec.status)
     text, order = elaborate(shell, top)
     modules = tidy(text, order)
     if not any(m.startswith(f"module {top} ") for m in modules):
         raise SpecError(f"top must not be a word that Verilog reserves, not {top!r}")
-    docs = {f"{p.prefix}_tdata": p.doc for p in spec.ports} | {
-        f"sts_{s.name}": ", ".join(f"[{i}] {cause}" for i, cause in enumerate(s.causes)) for s in spec.status
+    docs = {p.pins[0].name: p.doc for p in spec.ports} | {
+        s.signal: ", ".join(f"[{i}] {cause}" for i, cause in enumerate(s.causes)) for s in spec.status
     }
     verilog = "\n".join([header(registered, spec.to_toml(), port_table(spec), docs), *modules])
     return Product(top, verilog, manifest(spec, top, verilog), vlt(f"{top}.v"), core(registered, top))

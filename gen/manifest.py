@@ -1,10 +1,11 @@
 """The manifest ``UNIT.json``: all that a stranger needs in order to drive an exported module."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from gen import __version__
-from golden.ports import StreamPort
+from golden.ports import AxiChannel, Pin, StreamPort
 from golden.spec import UnitSpec
 
 CLOCK, RESET = "clk", "rst"
@@ -14,7 +15,9 @@ def manifest(spec: UnitSpec, top: str, verilog: str) -> dict[str, Any]:
     """Unit, version, configuration, ports, streams with their fields, status bits, figures, SHA-256 of the Verilog.
 
     ``ports`` are in the module's order. Field ``f`` of lane ``i`` of a stream is
-    ``tdata[i * lane.stride + lsb +: width]``; ``format`` is its encoding (see :class:`golden.ports.Field`).
+    ``tdata[i * lane.stride + lsb +: width]``; ``format`` is its encoding (see :class:`golden.ports.Field`). A channel
+    of AXI4 or AXI4-Lite has ``signals`` in place of ``tdata_width``, one per field: ``lsb`` is then its place in a beat
+    that is packed as ``tdata`` would be.
     """
     return {
         "unit": spec.unit,
@@ -27,7 +30,7 @@ def manifest(spec: UnitSpec, top: str, verilog: str) -> dict[str, Any]:
         "packing": "field of lane i: tdata[i*lane.stride + lsb +: width]; unused high bits are 0 out, ignored in",
         "ports": port_table(spec),
         "streams": [_stream(p) for p in spec.ports],
-        "status": [{"name": f"sts_{s.name}", "width": s.width, "bits": list(s.causes)} for s in spec.status],
+        "status": [{"name": s.signal, "width": s.width, "bits": list(s.causes)} for s in spec.status],
         "figures": spec.figures(),
         "sha256": hashlib.sha256(verilog.encode()).hexdigest(),
     }
@@ -38,22 +41,42 @@ def port_table(spec: UnitSpec) -> list[dict[str, Any]]:
     rows = [(CLOCK, "input", 1), (RESET, "input", 1)]
     for p in spec.ports:
         forward, back = ("input", "output") if p.direction == "in" else ("output", "input")
-        rows.append((f"{p.prefix}_tdata", forward, 8 * p.bytes))
-        rows.append((f"{p.prefix}_tvalid", forward, 1))
-        rows.append((f"{p.prefix}_tready", back, 1))
+        rows += [(pin.name, forward, pin.width) for pin in p.pins]
+        rows.append((p.signal("valid"), forward, 1))
+        rows.append((p.signal("ready"), back, 1))
         if p.last:
-            rows.append((f"{p.prefix}_tlast", forward, 1))
-    rows += [(f"sts_{s.name}", "output", s.width) for s in spec.status]
+            rows.append((p.signal("last"), forward, 1))
+    rows += [(s.signal, "output", s.width) for s in spec.status]
     return [{"name": name, "direction": direction, "width": width} for name, direction, width in rows]
+
+
+def signal(stream: Mapping[str, Any], name: str) -> str:
+    """The signal ``data``, ``valid``, ``ready`` or ``last`` of a stream of a manifest."""
+    return f"{stream['prefix']}{'' if 'signals' in stream else '_t'}{name}"
+
+
+def pins(stream: Mapping[str, Any]) -> list[Pin]:
+    """The signals that carry a beat of a stream of a manifest, but for ``last``."""
+    if "signals" in stream:
+        return [Pin(**s) for s in stream["signals"]]
+    return [Pin(signal(stream, "data"), 0, stream["tdata_width"])]
+
+
+def beat_bytes(stream: Mapping[str, Any]) -> int:
+    """Bytes of a packed beat of a stream of a manifest."""
+    return (max(p.lsb + p.width for p in pins(stream)) + 7) // 8
 
 
 def _stream(port: StreamPort) -> dict[str, Any]:
     lane = {"count": port.lanes, "stride": port.lane_width}
+    beat: dict[str, Any] = {"tdata_width": 8 * port.bytes}
+    if isinstance(port, AxiChannel):
+        beat = {"signals": [vars(pin) for pin in port.pins]}
     return {
         "name": port.name,
         "prefix": port.prefix,
         "direction": port.direction,
-        "tdata_width": 8 * port.bytes,
+        **beat,
         "tlast": port.last or None,
         "doc": port.doc,
         "fields": [

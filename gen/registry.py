@@ -52,8 +52,8 @@ from hdl.orizuru import engine as orizuru
 class Unit:
     """A unit: its specification, its hardware, and the configurations that are worth a name.
 
-    ``component(spec)`` has one stream per ``spec.ports`` and one ``sts_<name>`` output per ``spec.status``. Every
-    preset is exported, linted and benched by the tests. ``status`` says how far the unit's verification has come.
+    ``component(spec)`` has one stream per ``spec.ports`` and one output per ``spec.status``, under its signal's name.
+    Every preset is exported, linted and benched by the tests. ``status`` says how far the unit's verification has come.
     ``others``: the components of specifications that are of a subclass of ``spec``.
     """
 

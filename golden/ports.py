@@ -10,6 +10,7 @@ whole bytes::
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +32,11 @@ class Field:
     def signed(self) -> bool:
         return self.format.startswith("int")
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What holds its values in NumPy: ``int64``, or Python's integers where that is too small."""
+        return np.dtype(np.int64 if self.width + (not self.signed) <= 64 else object)
+
 
 @dataclass(frozen=True)
 class Beats:
@@ -46,6 +52,15 @@ class Beats:
     @staticmethod
     def concatenate(parts: Sequence["Beats"]) -> "Beats":
         return Beats(np.concatenate([p.data for p in parts]), np.concatenate([p.last for p in parts]))
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One exported signal that carries part of a beat: bits ``lsb +: width`` of the packed beat."""
+
+    name: str
+    lsb: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,15 @@ class StreamPort:
         side = "s_axis" if self.direction == "in" else "m_axis"
         return side if self.name == ("i" if self.direction == "in" else "o") else f"{side}_{self.name}"
 
+    def signal(self, name: str) -> str:
+        """The exported signal ``data``, ``valid``, ``ready`` or ``last``."""
+        return f"{self.prefix}_t{name}"
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """The exported signals that carry a beat, but for ``last``."""
+        return (Pin(self.signal("data"), 0, 8 * self.bytes),)
+
     @property
     def lane_width(self) -> int:
         return sum(f.width for f in self.fields)
@@ -84,7 +108,7 @@ class StreamPort:
 
     @property
     def bytes(self) -> int:
-        """Bytes of ``tdata``."""
+        """Bytes of a packed beat: those of ``tdata``."""
         return (self.width + 7) // 8
 
     def lsb(self, name: str) -> int:
@@ -98,13 +122,13 @@ class StreamPort:
 
     def pack(self, last: ArrayLike | None = None, **fields: ArrayLike) -> Beats:
         """Beats from one integer array ``[n, lanes]`` per field (bit patterns; signed values in two's complement)."""
-        arrays = [(np.asarray(fields[f.name], dtype=np.int64), f.width) for f in self.fields]
+        arrays = [(np.asarray(fields[f.name], dtype=f.dtype), f.width) for f in self.fields]
         n = len(arrays[0][0])
         bits = np.zeros((n, self.bytes * 8), dtype=np.uint8)
         lanes = bits[:, : self.width].reshape(n, self.lanes, self.lane_width)
         at = 0
         for a, w in arrays:
-            lanes[:, :, at : at + w] = (a.reshape(n, self.lanes)[:, :, None] >> np.arange(w)) & 1
+            lanes[:, :, at : at + w] = (a.reshape(n, self.lanes)[:, :, None] >> np.arange(w, dtype=a.dtype)) & 1
             at += w
         flags = np.zeros(n, dtype=np.bool_) if last is None else np.asarray(last, dtype=np.bool_)
         return Beats(np.packbits(bits, axis=1, bitorder="little"), flags)
@@ -120,27 +144,53 @@ class StreamPort:
         order = np.lexsort(np.column_stack((made.last, made.data)).T)
         return Beats(made.data[order], made.last[order])
 
-    def unpack(self, beats: Beats) -> dict[str, NDArray[np.int64]]:
-        """Inverse of :meth:`pack`: one ``int64[n, lanes]`` per field, sign-extended where the format is signed."""
+    def unpack(self, beats: Beats) -> dict[str, NDArray[Any]]:
+        """Inverse of :meth:`pack`: one array ``[n, lanes]`` of the field's ``dtype`` per field, sign-extended where the
+        format is signed."""
         n = len(beats)
         bits = np.unpackbits(beats.data, axis=1, bitorder="little")[:, : self.width]
         lanes = bits.reshape(n, self.lanes, self.lane_width)
         out, at = {}, 0
         for f in self.fields:
-            weights = np.int64(1) << np.arange(f.width, dtype=np.int64)
-            if f.signed:
-                weights[-1] = np.int64(-1) << np.int64(f.width - 1)
-            out[f.name] = lanes[:, :, at : at + f.width].astype(np.int64) @ weights
+            top = (-1 if f.signed else 1) << (f.width - 1)
+            weights: NDArray[Any] = np.array([*(1 << i for i in range(f.width - 1)), top], dtype=f.dtype)
+            out[f.name] = lanes[:, :, at : at + f.width].astype(f.dtype) @ weights
             at += f.width
         return out
 
 
 @dataclass(frozen=True)
+class AxiChannel(StreamPort):
+    """One channel of an AXI4 or AXI4-Lite interface, a stream of one lane (see :mod:`golden.axi`).
+
+    ``name`` is the interface with the channel (``m_axi_ar``); a field is a signal of its own (``m_axi_araddr``), and so
+    is AXI's ``last``, which is an ordinary field here. Direction ``out``: the unit drives ``valid``.
+    """
+
+    @property
+    def prefix(self) -> str:
+        return self.name
+
+    def signal(self, name: str) -> str:
+        return f"{self.name}{name}"
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        return tuple(Pin(self.signal(f.name), self.lsb(f.name), f.width) for f in self.fields)
+
+
+@dataclass(frozen=True)
 class StatusPort:
-    """A sticky status output ``sts_<name>``; ``causes[i]`` says what sets bit ``i``."""
+    """A status output ``sts_<name>``, or ``<name>`` where ``plain``; ``causes[i]`` says what sets bit ``i``."""
 
     name: str
     causes: tuple[str, ...]
+    plain: bool = False
+
+    @property
+    def signal(self) -> str:
+        """The exported signal."""
+        return self.name if self.plain else f"sts_{self.name}"
 
     @property
     def width(self) -> int:

@@ -110,7 +110,7 @@ class Rtl:
             outputs={p.name: nothing[p.name] for p in self.spec.ports if p.direction == "out"}
             if exact
             else self.spec.outputs(job, self.spec.compute(job)),
-            status={f"sts_{s.name}": 0 for s in self.spec.status},
+            status={s.signal: 0 for s in self.spec.status},
             judged=False,
             patience=max(PATIENCE, cycles),
         )

@@ -72,7 +72,7 @@ class Loop:
             for cycle in range(cycles):
                 self._cycle(ctx, cycle)
                 await ctx.tick()
-            self.status = {f"sts_{s.name}": ctx.get(getattr(self.dut, f"sts_{s.name}")) for s in self.spec.status}
+            self.status = {s.signal: ctx.get(getattr(self.dut, s.signal)) for s in self.spec.status}
 
         simulator.add_testbench(play)
         simulator.run()

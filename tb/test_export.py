@@ -23,6 +23,7 @@ from pyslang import ast, syntax
 from gen import toolchain
 from gen.elaborate import elaborate
 from gen.export import Product, export
+from gen.manifest import beat_bytes
 from gen.netlist import modules
 from gen.registry import UNITS, unit
 from gen.tidy import Names, tidy
@@ -223,7 +224,7 @@ def test_beats_can_be_packed_and_unpacked_from_the_manifest_alone(name: str, pre
             for i, v in enumerate(values[f["name"]]):
                 tdata |= (v % (1 << f["width"])) << (i * f["lane"]["stride"] + f["lsb"])
         beats = port.pack(**{k: [v] for k, v in values.items()})
-        assert beats.data[0].tobytes() == tdata.to_bytes(stream["tdata_width"] // 8, "little")
+        assert beats.data[0].tobytes() == tdata.to_bytes(beat_bytes(stream), "little")
         assert {k: v[0].tolist() for k, v in port.unpack(beats).items()} == values
 
 

@@ -25,7 +25,7 @@ from hdl.arith.delay import delay
 from hdl.mixpe.cell_stream import CellStream
 from hdl.mixpe.pe_stream import place
 from hdl.shared import Shared
-from hdl.stream.axi import AxiStreamShell
+from hdl.stream.axi import AxiShell
 from tb.cosim import compile
 from tb.faults import broken
 from tb.runner import run_bulk
@@ -127,7 +127,7 @@ SPEC = MatrixSpec()
 
 @pytest.fixture(scope="module")
 def verilog() -> Product:
-    shell = AxiStreamShell(Shared(MatrixStream, SPEC), SPEC.ports, ())
+    shell = AxiShell(Shared(MatrixStream, SPEC), SPEC.ports, ())
     text = "\n".join(tidy(*elaborate(shell, "matrix")))
     return Product("matrix", text, manifest(SPEC, "matrix", text), "", "")
 

@@ -15,7 +15,7 @@ from amaranth.sim import Simulator
 from golden.ports import Field, StatusPort, StreamPort
 from golden.spec import SpecError
 from hdl.shared import Shared
-from hdl.stream.axi import AxiStreamShell
+from hdl.stream.axi import AxiShell
 from hdl.stream.fifo import StreamFIFO
 from hdl.stream.signature import stream_signature
 from hdl.stream.skid import Skid
@@ -193,7 +193,7 @@ class Inner(wiring.Component):
 @pytest.mark.parametrize("ends", ["tile", ""])
 def test_shell(ends: str) -> None:
     ports = [replace(port, last=ends) for port in PORTS]
-    dut = AxiStreamShell(Inner(ports), ports, STATUS)
+    dut = AxiShell(Inner(ports), ports, STATUS)
     members = {"tdata": 24, "tvalid": 1, "tready": 1} | ({"tlast": 1} if ends else {})
     streams = {f"{prefix}_{name}": w for prefix in ("s_axis", "m_axis_sum") for name, w in members.items()}
     assert {name: len(getattr(dut, name)) for name in dut.signature.members} == streams | {"sts_error": 2}

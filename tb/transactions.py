@@ -146,7 +146,7 @@ def case_of(
     The unused high bits of the inputs' ``tdata`` are filled with random bits, which the unit must ignore.
     """
     levels = dict.fromkeys([p.name for p in spec.ports], stall) if isinstance(stall, int) else dict(stall)
-    flags = dict.fromkeys((f"sts_{s.name}" for s in spec.status), 0)
+    flags = dict.fromkeys((s.signal for s in spec.status), 0)
     unknown = [*(levels.keys() - {p.name for p in spec.ports}), *(dict(status or {}).keys() - flags.keys())]
     if unknown or not all(0 <= level < 256 for level in levels.values()) or not jobs:
         raise ValueError(
