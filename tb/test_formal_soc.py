@@ -45,6 +45,7 @@ def test_refuted(unit: Any, spec: Any, args: tuple[Any, ...], old: str, new: str
 
 
 def test_a_channel_that_asks_for_more_than_it_has_room_for_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Allowance, "elaborate", rewritten(Allowance, "init=self.begin)", "init=self.most)").elaborate)
+    faulty = rewritten(Allowance, "words >= self.i.payload.length", "words.any()")
+    monkeypatch.setattr(Allowance, "elaborate", faulty.elaborate)
     with pytest.raises(Refuted):
-        prove(Claim("Input", "as before", "small", lambda: Roomy(Input(SMALL, (3,), False), False), 16))
+        prove(Claim("Input", "as before", "small", lambda: Roomy(Input(SMALL, (3,), False))))
