@@ -147,7 +147,7 @@ class Fair(Property):
         rank = {k: wire(m, (k + 2 * n - mine - 1) % n, f"rank_{k}") for k in range(n)}
         m.d.comb += [
             Assert(last < n),
-            Assert((self.probe("dut.after", n) == above[last])),
+            Assert(self.probe("dut.after", n) == above[last]),
             Assert(~Array(Value.cast(passed[k]) for k in range(n))[mine]),
             *(Assert(implies(passed[k], rank[k] <= Array(rank.values())[last])) for k in range(n)),
             Assert(implies(passed.any(), Array(rank.values())[last] != n - 1)),
@@ -187,7 +187,9 @@ class Metered(Property):
             m.d.comb += [
                 Assert(self.probe("dut.inside") == number.any()),
                 Assert(implies(number.any(), held & (number < before_words(dut, before)))),
-                Assert(implies(number.any(), self.probe("dut.left", len(number)) == before_words(dut, before) - number - 1)),
+                Assert(
+                    implies(number.any(), self.probe("dut.left", len(number)) == before_words(dut, before) - number - 1)
+                ),
             ]
         return m
 
