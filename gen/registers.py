@@ -1,7 +1,7 @@
 """What stands beside the Verilog of a unit with registers: the same tables for a program, a person, and other tools."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gen import __version__
@@ -117,7 +117,7 @@ def c_header(table: Mapping[str, Any], top: str) -> str:
         for field in _parts(register):
             mask = ((1 << field["width"]) - 1) << field["lsb"]
             lines.append(f"#define {name}_{field['name'].upper()} 0x{mask:x}u /* {field['doc']} */")
-                lines.append(f"#define {name}_{field['name'].upper()}_LSB {field['lsb']}")
+            lines.append(f"#define {name}_{field['name'].upper()}_LSB {field['lsb']}")
     lines += ["", "/* Codes of ERROR */"]
     lines += [f"#define {prefix}_CAUSE_{e['name'].upper()} {e['code']}u /* {e['doc']} */" for e in table["errors"]]
     lines += ["", "/* Kinds of jobs, their streams, and the bytes of a beat in memory */"]
@@ -162,38 +162,53 @@ def _members(fields: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def markdown(table: Mapping[str, Any], top: str) -> str:
     """The same to read."""
-    lines = [f"# {top}: registers and lists of jobs", "", "| address | register | access | reset | |", "|---|---|---|---|---|"]
-    for register in table["registers"]:
-        reset = f"`0x{register['reset']:x}`"
-        lines.append(
-            f"| `0x{register['address']:03x}` | {register['name']} | {register['access']} | {reset} | {register['doc']} |"
+    registers = []
+    for r in table["registers"]:
+        registers.append((f"`0x{r['address']:03x}`", r["name"], r["access"], f"`0x{r['reset']:x}`", r["doc"]))
+        registers += [("", f"{_range(f)} {f['name']}", "", "", f["doc"]) for f in _parts(r)]
+    errors = [(str(e["code"]), e["name"], e["doc"]) for e in table["errors"]]
+    streams = [
+        (
+            f"{k['number']} {k['name']}",
+            s["name"],
+            f"`0x{s['number']:02x}`",
+            s["slot"],
+            s["tlast"] or "",
+            s["rows"],
+            s["doc"],
         )
-        for field in _parts(register):
-            high = field["lsb"] + field["width"] - 1
-            bits = f"[{high}:{field['lsb']}]" if field["width"] > 1 else f"[{high}]"
-            lines.append(f"| | {bits} {field['name']} | | | {field['doc']} |")
-    lines += ["", "| ERROR | | the job was stopped because |", "|---|---|---|"]
-    lines += [f"| {e['code']} | {e['name']} | {e['doc']} |" for e in table["errors"]]
-    lines += ["", "| kind | stream | number | bytes of a beat in memory | tlast | rows | |", "|---|---|---|---|---|---|---|"]
-    for kind in table["kinds"]:
-        lines += [
-            f"| {kind['number']} {kind['name']} | {s['name']} | `0x{s['number']:02x}` | {s['slot']} | {s['tlast'] or ''} "
-            f"| {s['rows']} | {s['doc']} |"
-            for s in kind["streams"]
-        ]
-    for name in ("header", "entry"):
-        lines += ["", f"| {name} | bits |", "|---|---|"]
-        lines += [f"| {f['name']} | [{f['lsb'] + f['width'] - 1}:{f['lsb']}] |" for f in table["records"][name]]
-    return "\n".join(lines) + "\n"
+        for k in table["kinds"]
+        for s in k["streams"]
+    ]
+    sections = [
+        _table(("address", "register", "access", "reset", ""), registers),
+        _table(("ERROR", "", "the job was stopped because"), errors),
+        _table(("kind", "stream", "number", "bytes of a beat", "tlast", "rows", ""), streams),
+        *(
+            _table((name, "bits"), [(f["name"], _range(f)) for f in table["records"][name]])
+            for name in ("header", "entry")
+        ),
+    ]
+    return "\n".join([f"# {top}: registers and lists of jobs\n", *sections])
+
+
+def _range(field: Mapping[str, Any]) -> str:
+    high, low = field["lsb"] + field["width"] - 1, field["lsb"]
+    return f"[{high}:{low}]" if high > low else f"[{low}]"
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
 # --- SystemRDL ---
 
 _SOFTWARE = {
-    "ro": ("sw = r; hw = w;",),
-    "rw": ("sw = rw; hw = r;",),
-    "wo": ("sw = w; hw = r; singlepulse;",),
-    "w1c": ("sw = rw; hw = w; woclr; hwset;",),
+    "ro": "sw = r; hw = w;",
+    "rw": "sw = rw; hw = r;",
+    "wo": "sw = w; hw = r; singlepulse;",
+    "w1c": "sw = rw; hw = w; woclr; hwset;",
 }
 
 
@@ -205,8 +220,7 @@ def systemrdl(table: Mapping[str, Any], top: str) -> str:
         for field in register["fields"]:
             high, low = field["lsb"] + field["width"] - 1, field["lsb"]
             reset = (register["reset"] >> low) & ((1 << field["width"]) - 1)
-            what = " ".join(_SOFTWARE[register["access"]])
-            lines.append(f'        field {{ desc = "{field["doc"]}"; {what} }} ')
-            lines[-1] += f"{field['name'].upper()}[{high}:{low}] = {reset};"
+            body = f'desc = "{field["doc"]}"; {_SOFTWARE[register["access"]]}'
+            lines.append(f"        field {{ {body} }} {field['name'].upper()}[{high}:{low}] = {reset};")
         lines.append(f"    }} {register['name']} @ 0x{register['address']:03x};")
     return "\n".join([*lines, "};"]) + "\n"

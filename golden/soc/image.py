@@ -170,7 +170,7 @@ def _timed(lane: Lane, beats: int) -> Bytes:
 
 
 def _shape(engine: Engine, job: Any) -> tuple[int, int]:
-    """How often how many rows the streams of a job have: a GEMM has tiles of columns for each of its tiles of tokens."""
+    """How often how many rows the streams of a job have: a GEMM has tiles of columns for each of tokens."""
     if not isinstance(engine.spec, MixPESpec):
         return 1, 1
     tiles = list(engine.spec.tiles(job))
