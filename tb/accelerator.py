@@ -18,6 +18,7 @@ from tb.transactions import Case
 
 START, CLEAR, RESET = 1, 2, 4
 BUSY, DONE, ERROR, QUIET = 1, 2, 4, 8
+EVENT_DONE, EVENT_ERROR = 1, 2
 
 FAR = 0x9A_BCDE_F000
 """An address of 40 bits, near the end of a page."""
@@ -110,6 +111,11 @@ def starts(image: Image, timeout: int = 0) -> list[Access]:
 def ends(status: int = DONE | QUIET, every: int = 16) -> Poll:
     """Not busy, and in that state."""
     return Poll(address=ADDRESS["STATUS"], value=status, mask=0xF, every=every)
+
+
+def stuck(status: int) -> Poll:
+    """In that state, whatever it is."""
+    return Poll(address=ADDRESS["STATUS"], value=status, mask=BUSY | ERROR)
 
 
 def reads(**registers: int) -> list[Access]:
