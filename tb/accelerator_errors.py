@@ -12,7 +12,7 @@ from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.descriptor import ENTRY, HEADER, RECORD, STOP
 from golden.soc.image import APART, Image, Job, lay_out
 from golden.soc.registers import ADDRESS, Error
-from tb import accelerator as host
+from tb import accelerator_host as host
 from tb import mixpe
 from tb.axi import Access, Read, Write
 from tb.transactions import Case
@@ -86,7 +86,8 @@ TROUBLES = (
 """Each is a bench: the list stops, tells code, job and address, keeps its counters; after CLEAR the next one runs."""
 
 
-def bench(spec: AcceleratorSpec, seed: int) -> Iterator[Case]:
+def cases(spec: AcceleratorSpec, seed: int) -> Iterator[Case]:
+    """Of a configuration with a unit for GEMM."""
     rng = np.random.default_rng(seed)
     good = lay_out(spec, _jobs(spec, rng), 0, rng)
     for n, trouble in enumerate(TROUBLES):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tb import (
+    accelerator,
     dispatch,
     expert_cache,
     expert_ffn,
@@ -42,6 +43,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "load_balance": load_balance.bench,
     "expert_cache": expert_cache.bench,
     "expert_table": expert_table.bench,
+    "accelerator": accelerator.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
