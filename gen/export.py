@@ -5,7 +5,8 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gen.interfaces import interfaces
 from gen.litex import litex
 from gen.manifest import CLOCK, RESET, manifest, port_table, stream_table
 from gen.package import core, header, makefile
+from gen.registers import register_files
 from gen.registry import unit
 from gen.tidy import tidy
 from gen.vivado import annotated
@@ -32,6 +34,7 @@ class Product:
     manifest: dict[str, Any]
     vlt: str
     core: str
+    registers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, str]:
@@ -43,6 +46,7 @@ class Product:
             f"{self.top}.core": self.core,
             f"{self.top}.mk": makefile(self.top),
             f"{self.top}_litex.py": litex(self.manifest),
+            **self.registers,
         }
 
     def write(self, directory: Path | str) -> list[Path]:
@@ -89,7 +93,8 @@ def export(spec: UnitSpec, top: str | None = None) -> Product:
         s.signal: ", ".join(f"[{i}] {cause}" for i, cause in enumerate(s.causes)) for s in spec.status
     }
     verilog = "\n".join([header(registered, spec.to_toml(), port_table(spec), docs), *modules])
-    return Product(top, verilog, manifest(spec, top, verilog), vlt(f"{top}.v"), core(registered, top))
+    described = manifest(spec, top, verilog)
+    return Product(top, verilog, described, vlt(f"{top}.v"), core(registered, top), register_files(spec, top))
 
 
 def _shell(spec: UnitSpec) -> AxiShell:

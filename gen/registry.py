@@ -27,6 +27,7 @@ from golden.moe.prediction_table import ExpertTableSpec
 from golden.moe.resident import MoEResidentSpec
 from golden.moe.scoring import RouterSpec
 from golden.orizuru.engine import OrizuruSpec
+from golden.soc.accelerator import AcceleratorSpec
 from golden.spec import SpecError, UnitSpec
 from hdl.kmeans.function import KMeansFunction
 from hdl.kmeans.lutgemm import LutGemm
@@ -46,6 +47,7 @@ from hdl.moe.cache import ExpertCache
 from hdl.moe.dispatch import Dispatch
 from hdl.moe.prediction_table import ExpertTable
 from hdl.orizuru import engine as orizuru
+from hdl.soc.accelerator import Accelerator
 
 
 @dataclass(frozen=True)
@@ -318,6 +320,31 @@ UNITS = {
                 "tiny": {"layers": 2, "experts": 3, "tokens": 2},
                 "odd": {"layers": 3, "experts": 5, "tokens": 7, "slots": 3, "confidence": 4},
                 "smollm2": {},
+            },
+            "simulated",
+        ),
+        Unit(
+            "accelerator",
+            "engines behind AXI4: registers, a list of jobs in memory, DMA of general channels",
+            "design of this project",
+            AcceleratorSpec,
+            Accelerator,
+            {
+                "tiny": {"bus": 64, "burst": 4, "depth": 8, "outstanding": 4, "gemm": "rows=2,cols=2"},
+                "small": {
+                    "burst": 8,
+                    "depth": 16,
+                    "gemm": "rows=2,cols=2",
+                    "topk": "n=8,lanes=4,key=int8",
+                    "moe": "d=32,neurons=32,experts=3,tokens=5,rows=2,cols=4,group=16",
+                },
+                "medium": {
+                    "gemm": "rows=4,cols=16",
+                    "linear": "k_max=64,n_max=64,lines=4,codes=16,outliers=4",
+                    "topk": "n=64,lanes=8",
+                    "moe": "d=64,neurons=64,experts=4,tokens=8,rows=4,cols=16,ring=128",
+                },
+                "smollm2": {"moe": "ring=2048"},
             },
             "simulated",
         ),

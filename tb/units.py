@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tb import (
+    accelerator,
     dispatch,
     expert_cache,
     expert_ffn,
@@ -43,6 +44,7 @@ _BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "load_balance": load_balance.bench,
     "expert_cache": expert_cache.bench,
     "expert_table": expert_table.bench,
+    "accelerator": accelerator.bench,
 }
 
 BENCHES = {name: functools.lru_cache(4)(bench) for name, bench in _BENCHES.items()}

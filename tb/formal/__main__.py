@@ -18,12 +18,13 @@ from tb.formal import (
     moe,
     orizuru,
     selectors,
+    soc,
     stream,
     unpack,
 )
 
 EXPERT_CACHE = (cache, cache_unit, cache_moves)
-MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, *EXPERT_CACHE, unpack)
+MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, *EXPERT_CACHE, unpack, soc)
 CLAIMS = tuple(claim for module in MODULES for claim in module.CLAIMS)
 
 

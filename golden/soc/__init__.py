@@ -1,0 +1,1 @@
+"""The accelerator: units behind AXI4, driven by lists of jobs in memory."""

@@ -1,0 +1,1 @@
+"""The accelerator: registers, sequencer, DMA, and the units behind it."""
