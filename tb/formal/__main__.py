@@ -17,13 +17,14 @@ from tb.formal import (
     kmeans_function,
     moe,
     orizuru,
+    prediction_table,
     selectors,
     stream,
     unpack,
 )
 
-EXPERT_CACHE = (cache, cache_unit, cache_moves)
-MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, *EXPERT_CACHE, unpack)
+RESIDENCY = (cache, cache_unit, cache_moves, prediction_table)
+MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, *RESIDENCY, unpack)
 CLAIMS = tuple(claim for module in MODULES for claim in module.CLAIMS)
 
 
