@@ -86,7 +86,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "a batch has a layer less": ("_fill", "layer == spec.layers - 1", "layer == spec.layers - 2"),
     "a batch is told before it is complete": ("_ask", "~absent & (ahead >= ", "~absent & (ahead > "),
     "it is always waited for": ("_ask", "early & asks.wait", "early"),
-    "it is never waited for": ("_ask", "early & asks.wait", "0"),
+    "it is never waited for": ("_ask", "early & asks.wait", "C(0)"),
     "batches that are released": ("_ask", "ahead[1:].any()", "Value.cast(0)"),
     "the layer of the other bank": ("_ask", "read.addr.eq(Cat(asks.layer, asks.batch[0]))", "read.addr.eq(asks.layer)"),
     "unknown layers": ("_ask", "~(there & known)", "~there"),

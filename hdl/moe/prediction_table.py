@@ -31,7 +31,8 @@ class ExpertTable(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         streams = skids(m, self, self.spec.ports)
-        came, oldest = Signal(BATCH_BITS), Signal(BATCH_BITS)  # batches complete, batches released
+        came = Signal(BATCH_BITS)  # batches complete
+        oldest = Signal(BATCH_BITS)  # batches released
         shape = payload_layout(self.spec.port("i"))
         m.submodules.entries = entries = Memory(shape=shape.size, depth=max(2, 2 * self.spec.depth), init=[])
         m.submodules.starts = starts = Memory(shape=index_bits(self.spec.depth), depth=2 << self._layer_bits, init=[])
@@ -54,7 +55,9 @@ class ExpertTable(wiring.Component):
         spec, beat, last = self.spec, i.payload.data[0], i.payload.last
         write, start = entries.write_port(), starts.write_port()
         place = Signal(range(spec.depth + 1))
-        token, slot, layer = Signal(range(spec.tokens + 1)), Signal(range(spec.slots + 1)), Signal(self._layer_bits)
+        token = Signal(range(spec.tokens + 1))
+        slot = Signal(range(spec.slots + 1))
+        layer = Signal(self._layer_bits)
         room = named(m, (came - oldest)[:BATCH_BITS] != 2, "room")
         accept = named(m, i.valid & room, "accept")
         beyond = named(m, Cat(slot == spec.slots, token == spec.tokens), "beyond")
@@ -93,8 +96,9 @@ class ExpertTable(wiring.Component):
         there = named(m, ~absent & ~early, "there")
         busy = Signal(name="busy")
         begin = named(m, request.valid & ~busy & ~(early & asks.wait), "begin")
-        asked = {name: Signal(len(asks[name]), name=name, reset_less=True) for name in ("layer", "least")}
-        asked |= {name: Signal(name=name, reset_less=True) for name in ("entries", "hints", "release", "none", "bank")}
+        widths = {name: len(asks[name]) for name in ("layer", "least")}
+        widths |= dict.fromkeys(("entries", "hints", "release", "none", "bank"), 1)
+        asked = {name: Signal(width, name=f"asked_{name}", reset_less=True) for name, width in widths.items()}
         release = asks.release & there & ~ahead.any()
         values = {"none": ~(there & known), "bank": asks.batch[0], "release": release}
         m.d.comb += [read.addr.eq(Cat(asks.layer, asks.batch[0])), request.ready.eq(begin)]
@@ -106,7 +110,7 @@ class ExpertTable(wiring.Component):
     def _tell(self, m: Module, streams: Any, asked: Any, entries: Any, oldest: Signal) -> None:
         """Beat after beat from the layer's first; after it the hint that is still held."""
         read = entries.read_port()
-        place = Signal(index_bits(self.spec.depth))
+        place = Signal(index_bits(self.spec.depth), name="told_place")
         runs, flush = Signal(name="runs"), Signal(name="flush")
         beat = data.View(
             payload_layout(self.spec.port("i")), named(m, Mux(asked["none"], self._nothing, read.data), "beat")

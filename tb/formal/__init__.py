@@ -15,13 +15,13 @@ import sys
 import tempfile
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from amaranth.back import rtlil
-from amaranth.hdl import Elaboratable, Fragment, Module, Signal, Value
+from amaranth.hdl import Assert, Elaboratable, Fragment, Module, Signal, Value
 
 from tb.kept import kept
 
@@ -43,6 +43,33 @@ class Property(Elaboratable):
 
     @abstractmethod
     def elaborate(self, platform: Any) -> Module: ...
+
+
+class Inductive(Property):
+    """``claim`` is proved together with what is known of the states (:meth:`help`). Without that (``known`` false) a
+    broken unit shows from reset that the claim is false."""
+
+    def __init__(self, dut: Any, known: bool = True):
+        super().__init__()
+        self.dut, self.known, self.spec = dut, known, dut.spec
+        self.helping: list[Value] = []
+        for port in dut.spec.ports:
+            stream = getattr(dut, port.name)
+            self.inputs += [stream.valid, stream.payload.as_value()] if port.direction == "in" else [stream.ready]
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.dut = self.dut
+        claimed = self.claim(m)
+        m.d.comb += [Assert(value) for value in (*claimed, *(self.helping if self.known else ()))]
+        return m
+
+    @abstractmethod
+    def claim(self, m: Module) -> Sequence[Value]: ...
+
+    def help(self, *values: Value) -> None:
+        """These hold as well; without them no induction."""
+        self.helping += values
 
 
 @dataclass(frozen=True)

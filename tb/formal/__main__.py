@@ -17,14 +17,15 @@ from tb.formal import (
     kmeans_function,
     moe,
     orizuru,
+    prediction_table,
     selectors,
     soc,
     stream,
     unpack,
 )
 
-EXPERT_CACHE = (cache, cache_unit, cache_moves)
-MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, *EXPERT_CACHE, unpack, soc)
+RESIDENCY = (cache, cache_unit, cache_moves, prediction_table)
+MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, *RESIDENCY, unpack, soc)
 CLAIMS = tuple(claim for module in MODULES for claim in module.CLAIMS)
 
 

@@ -57,6 +57,7 @@ class Moves(Whole):
         self.cost, self.timed = cost or Cost(1, 1), cost is not None
 
     def claim(self, m: Module) -> list[Value]:
+        self.states(m)
         clocks = self._clocks(m)
         stalls = wire(m, self._stalls(m, *clocks), "stalls")
         work = wire(m, self._work(*clocks), "work")

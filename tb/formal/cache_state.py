@@ -4,19 +4,17 @@ What is said of streams is said of them between the skid buffers, which are prov
 comes at any time and may say anything.
 """
 
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from amaranth.hdl import Array, Assert, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 
 from hdl.arith.bits import count_ones
-from hdl.moe.cache import ExpertCache
 from hdl.moe.grants import need_layout
 from hdl.moe.loads import entry_layout
 from hdl.moe.steps import STEPS
-from tb.formal import Property
+from tb.formal import Inductive, Property
 from tb.formal.cache import Tags
 from tb.formal.dispatch import count, wire
 from tb.formal.stream import implies
@@ -64,33 +62,13 @@ class Queued:
         return bits, [wire(m, Array(bits)[at], f"{name}_at_{n}") for n, at in enumerate(self.at)]
 
 
-class Whole(Property):
-    """``claim`` is proved together with what is known of the states. Without that (``known`` false) a broken unit shows
-    from reset that the claim is false."""
+class Whole(Inductive):
+    """The whole unit; a claim begins with its ``states``."""
 
-    def __init__(self, dut: ExpertCache, known: bool = True):
-        super().__init__()
-        self.dut, self.known, self.spec = dut, known, dut.spec
-        self.helping: list[Value] = []
-        for port in dut.spec.ports:
-            stream = getattr(dut, port.name)
-            self.inputs += [stream.valid, stream.payload.as_value()] if port.direction == "in" else [stream.ready]
-
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
-        m.submodules.dut = self.dut
+    def states(self, m: Module) -> None:
+        """Names what is in the unit, and says what is known of it."""
         self._name(m)
-        claimed = self.claim(m)
         self.help(*self._queues(), *self._slots(), *self._needs(m), *self._steps(), *self._marks(m))
-        m.d.comb += [Assert(value) for value in (*claimed, *(self.helping if self.known else ()))]
-        return m
-
-    @abstractmethod
-    def claim(self, m: Module) -> Sequence[Value]: ...
-
-    def help(self, *values: Value) -> None:
-        """These hold as well; without them no induction."""
-        self.helping += values
 
     def of(self, mask: Value, slot: Value) -> Value:
         return Array(mask[n] for n in range(self.spec.slots))[slot]

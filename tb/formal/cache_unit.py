@@ -19,6 +19,7 @@ class InUse(Whole):
     """No key goes of a place that a need, a job or a load stands for."""
 
     def claim(self, m: Module) -> list[Value]:
+        self.states(m)
         used = [there & need.valid & (need.slot == self.slot) for there, need in self.needs]
         used += [there & (slot == self.slot) for there, slot in self.jobs]
         used += [there & (load.slot == self.slot) for there, load in self.pending]
@@ -30,6 +31,7 @@ class Ready(Whole):
     is done."""
 
     def claim(self, m: Module) -> list[Value]:
+        self.states(m)
         spec = self.spec
         oldest, grant = self.pending.items[0], self.needs.items[0]
         failed = self.probe("dut.grants.block.failed")
@@ -57,6 +59,7 @@ class Once(Whole):
     into a place, or of a key, that memory is at."""
 
     def claim(self, m: Module) -> list[Value]:
+        self.states(m)
         spec = self.spec
         self.inputs.append(choose := Signal(name="choose"))
         comes = wire(m, self.takes & self.probe("dut.lists.block.now_need"), "comes")
