@@ -78,7 +78,7 @@ TROUBLES = (
     Trouble("decerr-on-a-write", Error.WRITE_DECERR, "o", answer=DECERR),
     Trouble("memory-too-slow", Error.TIMEOUT, LIST, timeout=LATE // 2, latency=LATE),
     Trouble("input-too-short", Error.TIMEOUT, "par", {"rows": 1, "repeats": 1}, timeout=200, blamed="header"),
-    Trouble("input-too-long", Error.TIMEOUT, "scl", {"repeats": 9}, timeout=200, blamed="header"),
+    Trouble("input-too-long", Error.TIMEOUT, "scl", {"repeats": 9, "repeat_stride": 0}, timeout=200, blamed="header"),
     Trouble("output-too-long", Error.TIMEOUT, "o", {"repeats": 2}, timeout=200, blamed="header"),
     Trouble("output-too-short", Error.SURPLUS, "o", {"beats": 1}, blamed="header"),
     Trouble("status-bit", Error.UNIT, "act", {"beats": 10, "rows": 4, "stride": 0}, blamed="header"),
