@@ -32,6 +32,7 @@ proc
 flatten
 memory_collect
 memory_map
+setundef -undriven -init -zero
 opt
 techmap
 opt
@@ -39,13 +40,16 @@ formalff -clk2ff
 dffunmap
 techmap
 opt
-setundef -undriven -init -zero
 aigmap
 opt_clean
 write_aiger -zinit seen.aig
 """
 
 _PROVERS = ("pdr", "dprove")
+_PROVED = re.compile(
+    "Property proved|UNSATISFIABLE|Networks are equivalent|lat = +0  and = +0 (?!.*asserted)", re.DOTALL
+)
+"""Where nothing is left for the prover, it does not say so."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +182,8 @@ def _verdict(aig: Aig, width: int, value: int) -> Verdict:
     for question in ("steps", "outputs"):
         asked = miter(aig, width, value, question).write()
         for prover in _PROVERS:
-            said = _abc(asked, f"strash; scorr; {prover} -T {TIMEOUT}")
-            if re.search("Property proved|UNSATISFIABLE|Networks are equivalent", said):
+            said = _abc(asked, f"strash; scorr; print_stats; {prover} -T {TIMEOUT}")
+            if _PROVED.search(said):
                 return Verdict(True, f"by {question}")
             if found := re.search(r"asserted in frame (\d+)", said):
                 if question == "outputs":
@@ -206,8 +210,10 @@ def _seen(manifest: Mapping[str, Any]) -> str:
     kept, seen = ["running || rst"], [s["name"] for s in manifest["status"]]
     bits = sum(s["width"] for s in manifest["status"])
     for s in manifest["streams"]:
-        data, valid, ready, last = (f"{s['prefix']}_t{part}" for part in ("data", "valid", "ready", "last"))
-        beat, width = (f"{{{data}, {last}}}", s["tdata_width"] + 1) if s["tlast"] else (data, s["tdata_width"])
+        found = {p[0]: re.fullmatch(rf"{s['prefix']}(?:_t)?([a-z]+)", p[0]) for p in ports}
+        signals = {m[1]: name for name, m in found.items() if m}
+        valid, ready = signals.pop("valid"), signals.pop("ready")
+        beat, width = f"{{{', '.join(signals.values())}}}", sum(w for name, w, _ in ports if name in signals.values())
         if s["direction"] == "out":
             seen += [valid, f"{{{width}{{{valid}}}}} & {beat}"]
             bits += 1 + width
@@ -215,14 +221,14 @@ def _seen(manifest: Mapping[str, Any]) -> str:
         seen.append(ready)
         bits += 1
         lines += [
-            f"  reg [{width - 1}:0] {data}_before;",
-            f"  reg {data}_waits;",
-            f"  always @(posedge clk) {data}_before <= {beat};",
-            f"  always @(posedge clk) {data}_waits <= {valid} && !{ready} && !rst;",
+            f"  reg [{width - 1}:0] {valid}_beat;",
+            f"  reg {valid}_waits = 0;",
+            f"  always @(posedge clk) {valid}_beat <= {beat};",
+            f"  always @(posedge clk) {valid}_waits <= {valid} && !{ready} && !rst;",
         ]
-        kept.append(f"!{data}_waits || ({valid} && {beat} == {data}_before)")
+        kept.append(f"!{valid}_waits || ({valid} && {beat} == {valid}_beat)")
     lines += [
-        "  reg running, broken;",
+        "  reg running = 0, broken = 0;",
         f"  wire kept = !broken && {' && '.join(f'({k})' for k in kept)};",
         "  always @(posedge clk) {running, broken} <= {1'b1, !kept};",
         "  output ok;",

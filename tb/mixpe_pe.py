@@ -31,15 +31,11 @@ def bench(spec: PESpec, seed: int) -> list[Case]:
         case_of(spec, "sink-nearly-stuck", singles, seed=seed, stall={"o": 250}),
         case_of(spec, "source-nearly-idle", singles, seed=seed, stall={"i": 230, "o": 30}),
     ]
-    for at in (0, 1, 2, spec.latency + 1, spec.latency + 17):
-        cut = case_of(
-            spec,
-            f"reset-in-cycle-{at}",
-            singles,
-            seed=seed,
-            stall={"o": 128},
-            reset_at=at,
-        )
+    cuts = [(at, f"cycle-{at}", singles) for at in (0, 1, 2, spec.latency + 1, spec.latency + 17)]
+    if spec.group > 2:
+        cuts.append((spec.latency + 2, "group", [_random(spec, rng, [spec.group, 1])]))
+    for at, where, jobs in cuts:
+        cut = case_of(spec, f"reset-in-{where}", jobs, seed=seed, stall={"o": 128}, reset_at=at)
         cases += [cut, case_of(spec, f"after-{cut.name}", singles, seed=seed)]
     return cases
 

@@ -33,7 +33,8 @@ SELECT = "mutsel"
 CYCLES = 20_000
 """Of the unmutated unit, in all cases that a mutant is played against."""
 
-_CLOCK = re.compile(r" -port (\w+_)?CLK ")
+_TIMING = re.compile(r" -port ((WR_|RD_)?CLK|RD_EN|RD_ARST|RD_SRST) ")
+"""Clock pins, and pins of memories that ``memory_nordff`` has left without a function."""
 
 
 @dataclass(frozen=True)
@@ -144,21 +145,22 @@ def measure(
 
 def mutated(spec: UnitSpec, count: int = COUNT, seed: int = SEED) -> Mutated:
     """``count`` mutants of a unit, sampled by Yosys over all cells and ports; fewer where there are not so many."""
-    more = count + count // 4  # some are of clock pins
+    more = count + count // 4  # some are of pins that are left out
     width = more.bit_length()
     script = [
         "read_rtlil unit.il",
         f"prep -flatten -top {spec.unit}",
+        "memory_nordff",
         "delete t:$scopeinfo",
         "write_rtlil base.il",
         f"mutate -list {more} -seed {seed} -ctrl {SELECT} {width} 1 -o mutants.ys",
     ]
     listed = yosys(script, {"unit.il": rtlil(spec)}, ["base.il", "mutants.ys"])
     numbered = enumerate(listed["mutants.ys"].splitlines(), 1)
-    mutants = tuple(Mutant(i, line) for i, line in numbered if not _CLOCK.search(line))[:count]
+    mutants = tuple(Mutant(i, line) for i, line in numbered if not _TIMING.search(line))[:count]
     script = ["read_rtlil base.il", *(m.command for m in mutants), "write_verilog -noattr mutated.v"]
     verilog = yosys(script, {"base.il": listed["base.il"]}, ["mutated.v"])["mutated.v"]
-    verilog = verilog.replace("(* parallel_case *)", "")  # a promise that only the unmutated netlist keeps
+    verilog = verilog.replace(" // synopsys parallel_case", "")  # a promise that only the unmutated netlist keeps
     plain = export(spec)
     port = {"name": SELECT, "direction": "input", "width": width}
     manifest = plain.manifest | {"ports": [*plain.manifest["ports"], port], "tied": [SELECT]}
