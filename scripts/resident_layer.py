@@ -148,7 +148,11 @@ def measure(
     if bandwidth % BEAT or bandwidth < BEAT:
         raise SpecError(f"bandwidth must be a multiple of {BEAT} bytes per cycle, not {bandwidth}")
     size = converted.FINE.size(len(layers[0].dense.gate.codes))
-    own = {"experts": converted.FINE.routed, "neurons": converted.FINE.shared * size, "layers": len(layers)}
+    own: dict[str, Any] = {
+        "experts": converted.FINE.routed,
+        "neurons": converted.FINE.shared * size,
+        "layers": len(layers),
+    }
     own |= {"tokens": tokens, "places": places, "routing": "table" if substitute else "router"}
     spec = unit("moe_resident").configure(layers=[own, *settings])
     assert isinstance(spec, MoEResidentSpec)

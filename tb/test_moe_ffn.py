@@ -97,7 +97,8 @@ def test_an_expert_table_fits_route() -> None:
         layers[1] = [[entry._replace(weight=_ordinary(entry)) for entry in token] for token in layers[1]]
         asked = Predicted(0, layers, (Request(1, hints=False, release=True), Request(1, hints=False, batch=2)))
         told = table.outputs(asked, table.compute(asked))["o"]
-        there = [Token(*(np.array([e[n] for e in token], np.int64) for n in range(2))) for token in layers[1]]
+        columns = (np.array([(e.expert, e.weight) for e in token], np.int64).reshape(-1, 2).T for token in layers[1])
+        there = [Token(expert, weight) for expert, weight in columns]
         nobody = Token(np.zeros(0, np.int64), np.zeros(0, np.int64))
         jobs = [
             replace(random_batch(TABLE, rng, TABLE.tokens), route=tuple(there)),
@@ -169,7 +170,7 @@ def test_every_pattern_of_finished_tokens() -> None:
         some = random_batch(BOTH, rng, len(masks[number]))
         jobs.append(replace(some, experts=first.experts, load=False, live=masks[number]))
     status = {"sts_error": int(np.bitwise_or.reduce([BOTH.errors(job) for job in jobs]))}  # it drops entries
-    stalls = {}, {"live": 100, "cfg": 200, "i": 100, "route": 200, "o": 100}
+    stalls: list[dict[str, int]] = [{}, {"live": 100, "cfg": 200, "i": 100, "route": 200, "o": 100}]
     run_bulk(BOTH, [case_of(BOTH, "every", jobs, stall=stall, status=status) for stall in stalls], 12)
 
 

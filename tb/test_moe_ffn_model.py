@@ -97,6 +97,7 @@ def test_relabelled_experts_of_a_layer(spec: MoEFFNSpec, seed: int) -> None:
 def relabelled(job: LayerBatch, old: Array) -> LayerBatch:
     """Expert e is what was ``old[e]``."""
     columns = (2 * old[:, None] + np.arange(2)).ravel()
+    assert job.router
     w, norm, table = job.router.weights, job.router.norm, job.table
     weights = Weights(w.codes[:, columns], w.scale[:, columns], None if w.extra is None else w.extra[:, columns])
     return replace(
