@@ -52,8 +52,9 @@ def test_scale_codes_and_values(name: str) -> None:
     f = FLOATS[name]
     codes, values = every(name, f.bits)
     got = f.value(codes)
-    assert np.array_equal(got.astype(np.float64), values, equal_nan=True)
     numbers = ~np.isnan(values)
+    assert (got[numbers].astype(np.float64) == values[numbers]).all()
+    assert (np.isnan(got) == ~numbers).all()
     back = f.code(np.where(numbers, got, 0).astype(f.dtype))
     assert (back == np.where(numbers, codes, f.code(np.zeros(1, f.dtype)))).all()
     assert f.largest == values[np.isfinite(values)].max()

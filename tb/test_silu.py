@@ -148,6 +148,6 @@ def test_infinities_without_saturation(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_values_are_refused() -> None:
     with pytest.raises(SpecError, match=r"^segments must be at most bits - 2 = 6, not 7$"):
         SiluSpec(segments=7, bits=8)
-    for refused in (lambda: SwiGLU(SiluSpec(), "bf16"), lambda: swiglu(ALL_FP16, ALL_FP16, SiluSpec(), "bf16")):
+    for refused in (lambda: SiluSpec().swiglu_latency("bf16"), lambda: swiglu(ALL_FP16, ALL_FP16, SiluSpec(), "bf16")):
         with pytest.raises(SpecError, match=r"^fmt must be one of fp16, fp32, not 'bf16'$"):
             refused()

@@ -74,6 +74,8 @@ class SiluSpec(Spec):
         return 5 + latency.ROUND
 
     def swiglu_latency(self, fmt: str) -> int:
+        """``SpecError`` for a format that SwiGLU does not give."""
+        _given(fmt)
         return self.latency + latency.MULTIPLY + (latency.CONVERT if fmt == "fp16" else 0)
 
     def sigmoid(self, z: F32) -> Int:
@@ -96,14 +98,18 @@ class SiluSpec(Spec):
         return canonical(np.where(np.isneginf(z), np.float32(-0.0), product.astype(np.float32)))
 
 
+def _given(fmt: str) -> None:
+    if fmt not in FORMATS:
+        raise SpecError(f"fmt must be one of {', '.join(FORMATS)}, not {fmt!r}")
+
+
 @np.errstate(all="ignore")
 def swiglu(g: NDArray[np.float32], u: NDArray[np.float32], spec: SiluSpec, fmt: str = "fp16") -> NDArray[Any]:
     """``silu(g) * u``, one rounding per operation, then rounded to ``fmt``; float16 or float32.
 
     With ``saturate``, FP16 results beyond the largest finite number, infinities among them, become that; NaN stays.
     """
-    if fmt not in FORMATS:
-        raise SpecError(f"fmt must be one of {', '.join(FORMATS)}, not {fmt!r}")
+    _given(fmt)
     h = canonical(spec.compute(g) * u)
     if fmt == "fp32":
         return h
