@@ -40,6 +40,7 @@ formalff -clk2ff
 dffunmap
 techmap
 opt
+setundef -undriven -zero
 aigmap
 opt_clean
 write_aiger -zinit seen.aig
