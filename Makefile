@@ -2,6 +2,7 @@
 #   make demo      Verilog for a MixPE layer, a real matrix and a real layer of experts through their RTL, reports
 #   make test      every check: lint, types, layering, golden models, RTL benches, proofs
 #   make test-all  the same with what takes long
+#   make docs      the documentation site, in build/docs/html
 #   make bench     speed of both simulators; area, speed and energy of the processing elements
 #   make clean     removes what was built, not .venv
 PYTHON ?= python3
@@ -13,7 +14,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # Two pytest workers share the machine; threads of NumPy's own would only get in their way.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: setup demo test test-all bench check clean
+.PHONY: setup demo test test-all docs bench check clean
 
 setup: $(READY)
 
@@ -41,6 +42,9 @@ test: check
 test-all: check
 	mkdir -p build
 	pytest -n 2 --dist loadgroup --junitxml=build/test.xml
+
+docs: $(READY)
+	$(BIN)/python -m scripts.docs
 
 bench: $(READY)
 	$(BIN)/python -m scripts.bench

@@ -1,7 +1,5 @@
 """Mutants: how many a bench kills, and that what is called equivalent is."""
 
-
-
 from gen.export import Product
 from tb import equivalence
 from tb.equivalence import Aig
