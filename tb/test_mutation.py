@@ -1,8 +1,19 @@
 """Mutants: how many a bench kills, and that what is called equivalent is."""
 
+import json
+import os
+from pathlib import Path
+
+import pytest
+
 from gen.export import Product
+from gen.registry import UNITS
 from tb import equivalence
+from tb.command import Capture, run
+from tb.cosim import compile
 from tb.equivalence import Aig
+from tb.mutation import COUNT, CYCLES, ENOUGH, Mutant, affordable, killers, measure, mutated
+from tb.units import BENCHES
 
 VERILOG = """\
 module held (
@@ -56,3 +67,46 @@ def test_a_graph_is_written_as_it_was_read() -> None:
     assert Aig.read(aig.write()) == aig
     long = Aig(1, [], [2 * 300], [(2 * v, 1 if v < 2 else 2) for v in range(1, 300)])
     assert Aig.read(long.write()) == long
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["mixpe_pe"])
+def test_a_bench_sees_nearly_all_mutants(unit: str) -> None:
+    score = measure(UNITS[unit].configure("tiny"))
+    assert score.mutants == COUNT
+    assert score.share >= ENOUGH, score.table()
+
+
+def test_the_unmutated_netlist_passes_and_a_mutant_need_not_come_back() -> None:
+    """The netlist of all mutants with none selected is the unit; one that ends the simulator is killed by that."""
+    spec = UNITS["mixpe_pe"].configure("tiny")
+    made = mutated(spec, 100)
+    rtl, cases = compile(spec, product=made.product), BENCHES["mixpe_pe"](spec, 1)
+    played, cycles = affordable(rtl, cases)
+    assert played and cycles <= CYCLES
+    none = Mutant(0, "")
+    assert list(killers(rtl, played[:1], [none, none])) == [None, None]
+    assert list(killers(Ends(), played[:1], [none, none])) == ["the simulator ended"] * 2  # type: ignore[arg-type]
+
+
+class Ends:
+    """A player whose process is gone when it is to play."""
+
+    def tie(self, **values: int) -> None:
+        os._exit(1)
+
+
+def test_the_command_refuses_what_it_cannot_count(capsys: Capture) -> None:
+    assert run(capsys, "mutate", "mixpe_pe", "--count", "0") == (2, "", "count must be at least 1, not 0\n")
+    code, _, said = run(capsys, "mutate", "zzz")
+    assert code == 2
+    assert said.startswith("'zzz' is not a unit; it must be one of ")
+
+
+def test_the_command_prints_the_score_and_it_is_enough(capsys: Capture, tmp_path: Path) -> None:
+    code, printed, said = run(capsys, "mutate", "mixpe_pe", "--count", "100", "--json", str(tmp_path / "score.json"))
+    assert code == 0, printed + said
+    record = json.loads((tmp_path / "score.json").read_text())
+    assert printed.startswith("mixpe_pe: 100 mutants, seed 1; ")
+    assert record["killed"] + record["equivalent"] + len(record["holes"]) == record["mutants"] == 100
+    assert record["score"] >= ENOUGH

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.count:
         raise SpecError("count must be at least 1, not 0")
+    if args.json and not os.access(Path(args.json).parent, os.W_OK):
+        raise SpecError(f"json must be a file in a folder that can be written, not {args.json!r}")
     if not hasattr(args, "layers"):
         args.layers = [("preset", "tiny")]
     spec = configuration.configured(args, unit(args.unit))
