@@ -83,9 +83,10 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert not re.search(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet
 
 
-def test_measured_figures_are_of_every_unit() -> None:
+def test_measured_figures_are_of_every_unit_but_whole_layers() -> None:
     figures = json.loads(measure.FILE.read_text(encoding="utf-8"))
-    assert {name: list(f) for name, f in figures.items()} == {name: list(measure.FIGURES) for name in UNITS}
+    measured = [name for name in UNITS if name not in measure.LARGE]
+    assert {name: list(f) for name, f in figures.items()} == {name: list(measure.FIGURES) for name in measured}
 
 
 def test_every_unit_has_tests_of_its_own() -> None:

@@ -47,7 +47,7 @@ def made() -> dict[str, str]:
         files[f"drawings/{name}.svg"] = drawing.svg(graph(spec))
         if name in TIMED:
             files[f"drawings/{name}_timing.svg"] = timing.overview(spec, timing.play(spec, timing.free_case(spec)))
-        files[f"units/{name}.md"] = datasheet.page(unit, costs[name], evidence[name], name in TIMED)
+        files[f"units/{name}.md"] = datasheet.page(unit, costs.get(name, {}), evidence[name], name in TIMED)
         rows.append([f"[{name}]({name}.md)", unit.summary])
     listed = "\n".join(datasheet.table(["unit", "what it is"], rows))
     contents = "\n".join(UNITS)

@@ -8,6 +8,7 @@ from typing import Any
 from gen.registry import Unit
 from golden.ports import AxiChannel, StreamPort
 from golden.spec import UnitSpec
+from scripts.docs.measure import FIGURES
 from scripts.docs.source import smallest
 from scripts.docs.verification import Evidence
 
@@ -21,7 +22,7 @@ _SECTION = re.compile(r"^(?=.{11} \S)([A-Z][a-z]+(?: [a-z]+)?) {2,}(\S.*)$")
 
 
 def page(unit: Unit, costs: Mapping[str, float], evidence: Evidence, timed: bool) -> str:
-    """The whole page. ``costs`` are measured figures of the smallest preset; ``timed``: there is a timing diagram."""
+    """The whole page. ``costs``: what the smallest preset was measured to cost, if it was; ``timed``: has a diagram."""
     preset = smallest(unit)
     spec = unit.configure(preset)
     system = PAGE.get(unit.name, SYSTEM[unit.spec.__module__.split(".")[1]])
@@ -48,6 +49,8 @@ def page(unit: Unit, costs: Mapping[str, float], evidence: Evidence, timed: bool
     }
     if not timed:
         del parts["Timing"]
+    if not costs:
+        del parts["Cost"]
     head = f"""\
 # {unit.name}
 
@@ -148,5 +151,5 @@ def _value(value: Any) -> str:
 def _cost(chosen: str, costs: Mapping[str, float]) -> Iterator[str]:
     yield f"On ECP5, not placed, by `senbazuru synth {chosen} --target ecp5 --seeds 0`; other targets, and speed:"
     yield "[](../synthesis.md).\n"
-    figures = [f"{costs[name]:,.0f}" for name in ("lines", "luts", "ffs", "brams", "dsps")]
-    yield from table(["lines of Verilog", "LUTs", "flip-flops", "block RAMs", "DSP blocks"], [figures])
+    figures = [f"{costs[name]:,.0f}" for name in FIGURES]
+    yield from table(["LUTs", "flip-flops", "block RAMs", "DSP blocks"], [figures])
