@@ -27,6 +27,7 @@ from golden.moe.prediction_table import ExpertTableSpec
 from golden.moe.resident import MoEResidentSpec
 from golden.moe.scoring import RouterSpec
 from golden.orizuru.engine import OrizuruSpec
+from golden.soc.bridge import BridgeSpec
 from golden.spec import SpecError, UnitSpec
 from hdl.kmeans.function import KMeansFunction
 from hdl.kmeans.lutgemm import LutGemm
@@ -46,6 +47,7 @@ from hdl.moe.cache import ExpertCache
 from hdl.moe.dispatch import Dispatch
 from hdl.moe.prediction_table import ExpertTable
 from hdl.orizuru import engine as orizuru
+from hdl.soc.bridge import Bridge
 
 
 @dataclass(frozen=True)
@@ -332,6 +334,19 @@ UNITS = {
                 "tiny": {"layers": 2, "experts": 3, "tokens": 2},
                 "odd": {"layers": 3, "experts": 5, "tokens": 7, "slots": 3, "confidence": 4},
                 "smollm2": {},
+            },
+            "simulated",
+        ),
+        Unit(
+            "uart_bridge",
+            "registers and memory for a host at a serial line: frames of bytes to AXI4-Lite and AXI4",
+            "for prototypes on FPGA boards",
+            BridgeSpec,
+            Bridge,
+            {
+                "tiny": {"bus": 32, "words": 4, "patience": 100},
+                "default": {},
+                "wide": {"bus": 256, "words": 8},
             },
             "simulated",
         ),
