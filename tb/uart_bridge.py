@@ -1,18 +1,14 @@
 """The bench of unit ``uart_bridge``: transactions made from the specification and a seed."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 
 from golden.axi import DECERR, OKAY, SLVERR
 from golden.soc import registers
 from golden.soc.bridge import (
-    CHECK,
     GAP,
-    HEADER,
     Access,
     BridgeSpec,
     Command,

@@ -30,7 +30,9 @@ class AcceleratorSpec(UnitSpec):
     unit: ClassVar[str] = "accelerator"
 
     bus: int = param(128, "bits of a word of memory: 64, 128, 256", low=64, high=256)
-    burst: int = param(16, "words of a burst at most, a power of two; bursts do not cross multiples of it", low=2, high=256)
+    burst: int = param(
+        16, "words of a burst at most, a power of two; bursts do not cross multiples of it", low=2, high=256
+    )
     depth: int = param(64, "words of a channel's queue, a power of two", low=4, high=1024)
     outstanding: int = param(8, "bursts under way at most, each way", low=1, high=32)
     gemm: str = _unit("mixpe")
@@ -43,7 +45,9 @@ class AcceleratorSpec(UnitSpec):
             if getattr(self, name).bit_count() != 1:
                 raise SpecError(f"{name} must be a power of two, not {getattr(self, name)}")
         if self.burst * self.bus_bytes > PAGE:
-            raise SpecError(f"burst must be at most {PAGE // self.bus_bytes} words of {self.bus} bits, not {self.burst}")
+            raise SpecError(
+                f"burst must be at most {PAGE // self.bus_bytes} words of {self.bus} bits, not {self.burst}"
+            )
         if self.depth < self.burst:
             raise SpecError(f"depth must be at least burst = {self.burst}, not {self.depth}")
         _ = self.engines

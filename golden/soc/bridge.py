@@ -13,12 +13,12 @@ from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.axi import DECERR, INCR, OKAY, SLVERR, axi4_lite_slave, axi4_master, opposite
+from golden.axi import DECERR, INCR, SLVERR, axi4_lite_slave, axi4_master, opposite
 from golden.ports import Beats, Field, StreamPort
 from golden.soc import registers
 from golden.soc.descriptor import ADDRESS_BITS
@@ -161,7 +161,9 @@ class BridgeSpec(UnitSpec):
 
     bus: int = param(128, "bits of a word of memory, a power of two", low=32, high=256)
     words: int = param(128, "words of 32 bits that a frame may have, a power of two", low=2, high=128)
-    patience: int = param(65535, "cycles without an answer of the bus, after which it counts as stuck", low=1, high=65535)
+    patience: int = param(
+        65535, "cycles without an answer of the bus, after which it counts as stuck", low=1, high=65535
+    )
 
     def _check(self) -> None:
         for name in ("bus", "words"):
@@ -333,5 +335,3 @@ _FAILED = {SLVERR: Status.SLVERR, DECERR: Status.DECERR}
 def _bits(frame: bytes | bytearray) -> int:
     """Of an address."""
     return ADDRESS_BITS if frame[1] & Command.MEMORY else registers.ADDRESS_BITS
-
-

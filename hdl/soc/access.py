@@ -7,7 +7,6 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.axi import INCR
-from golden.soc import registers
 from golden.soc.bridge import CACHE, SIZE, WORD, BridgeSpec
 from golden.soc.descriptor import ADDRESS_BITS
 from hdl.arith.bits import choose, named
