@@ -27,6 +27,7 @@ from golden.moe.prediction_table import ExpertTableSpec
 from golden.moe.resident import MoEResidentSpec
 from golden.moe.scoring import RouterSpec
 from golden.orizuru.engine import OrizuruSpec
+from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.bridge import BridgeSpec
 from golden.spec import SpecError, UnitSpec
 from hdl.kmeans.function import KMeansFunction
@@ -47,6 +48,7 @@ from hdl.moe.cache import ExpertCache
 from hdl.moe.dispatch import Dispatch
 from hdl.moe.prediction_table import ExpertTable
 from hdl.orizuru import engine as orizuru
+from hdl.soc.accelerator import Accelerator
 from hdl.soc.bridge import Bridge
 
 
@@ -334,6 +336,17 @@ UNITS = {
                 "tiny": {"layers": 2, "experts": 3, "tokens": 2},
                 "odd": {"layers": 3, "experts": 5, "tokens": 7, "slots": 3, "confidence": 4},
                 "smollm2": {},
+            },
+            "simulated",
+        ),
+        Unit(
+            "accelerator",
+            "engines behind AXI4: registers, a list of jobs in memory, DMA of general channels",
+            "design of this project",
+            AcceleratorSpec,
+            Accelerator,
+            {
+                "tiny": {"bus": 64, "burst": 4, "depth": 8, "outstanding": 4, "gemm": "rows=2,cols=2"},
             },
             "simulated",
         ),

@@ -11,25 +11,29 @@ platform it is elaborated for:
 from functools import cache
 from typing import Any
 
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
+from amaranth.hdl import ClockSignal, Instance, Module, ResetInserter, ResetSignal, Value
 from amaranth.lib import wiring
 
 
 class Shared(wiring.Component):
-    """A placement of ``cls(*args)``, with its signature. ``args`` are hashable, and equal ones are one kind."""
+    """A placement of ``cls(*args)``, with its signature. ``args`` are hashable, and equal ones are one kind. ``reset``
+    resets this placement alone."""
 
-    def __init__(self, cls: Any, *args: Any):
+    def __init__(self, cls: Any, *args: Any, reset: Value | None = None):
         self._cls = cls
         self._args = args
+        self._reset = reset
         super().__init__(prototype(cls, args).signature)
 
     def elaborate(self, platform: Any) -> Any:
         if platform is None:
             m = Module()
-            m.submodules.block = block = self._cls(*self._args)
+            block = self._cls(*self._args)
+            m.submodules.block = block if self._reset is None else ResetInserter(self._reset)(block)
             wiring.connect(m, wiring.flipped(self), block)
             return m
-        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        reset = ResetSignal() if self._reset is None else ResetSignal() | self._reset
+        ports = {"i_clk": ClockSignal(), "i_rst": reset}
         for path, member, value in self.signature.flatten(self):
             direction = "i" if member.flow == wiring.In else "o"
             ports[f"{direction}_{'__'.join(map(str, path))}"] = value

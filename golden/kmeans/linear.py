@@ -278,18 +278,22 @@ class KMeansLinearSpec(UnitSpec):
         factors[:n] = job.scale
         numbers = {"boundary": job.acts.boundaries, "act": books[0], "weight": books[1]}
         listed = {f"{name}_{i}": [[v]] for name, values in numbers.items() for i, v in enumerate(values)}
-        chosen = self._outliers(job)
-        beats = -(-groups // self.macs)
-        column = np.zeros((len(chosen), beats * self.lines * self.macs), np.int64)
-        column[:, :n] = job.weights[:, chosen].T
         return {
             "i": first["i"],
             "cfg": self.port("cfg").pack(shift=[[job.shift]], n=[[n]], k=[[job.k]], load=[[job.load]], **listed),
             "lut": gemm["lut"],
             "w": gemm["w"],
-            "col": self.port("col").pack(index=column.reshape(len(chosen) * beats, self.lines * self.macs)),
+            "col": self.column(job, self._outliers(job)),
             "scl": self.port("scl").pack(scale=factors.view(np.uint32).astype(np.int64).reshape(groups, -1)),
         }
+
+    def column(self, job: LinearToken, channels: Int) -> Beats:
+        """What ``col`` answers when ``fetch`` asks for these channels."""
+        n = len(job.weights)
+        lanes = self.lines * self.macs
+        index = np.zeros((len(channels), -(-n // lanes) * lanes), np.int64)
+        index[:, :n] = job.weights[:, channels].T
+        return self.port("col").pack(index=index.reshape(-1, lanes))
 
     def outputs(self, job: LinearToken, result: NDArray[np.float32] | NDArray[np.float16]) -> dict[str, Beats]:
         groups = -(-len(result) // self.lines)

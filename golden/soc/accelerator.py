@@ -113,6 +113,19 @@ class AcceleratorSpec(UnitSpec):
         return (StatusPort("irq", ("an event of IRQ_STATUS that IRQ_ENABLE has",), plain=True),)
 
     @property
+    def latency(self) -> int:
+        """From the write of START to the first address of a read."""
+        return 5
+
+    def figures(self) -> dict[str, int | float]:
+        return {
+            "latency": self.latency,
+            "bytes_per_cycle": self.bus_bytes,
+            "channels_from_memory": self.inputs,
+            "channels_to_memory": self.outputs,
+        }
+
+    @property
     def constants(self) -> dict[str, int]:
         """The registers that say what was built."""
         bus, outstanding = self.word_bits, self.outstanding

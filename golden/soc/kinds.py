@@ -82,6 +82,10 @@ class Engine:
     @cached_property
     def outputs(self) -> tuple[Lane, ...]:
         """To memory; all but those that say where inputs are."""
-        asking = {index.stream for index in self.kind.indexed.values()}
-        ports = [p for p in self.spec.ports if p.direction == "out" and p.name not in asking]
+        ports = [p for p in self.spec.ports if p.direction == "out" and p.name not in self.asking]
         return tuple(Lane(p, OUTPUT + n) for n, p in enumerate(ports))
+
+    @property
+    def asking(self) -> tuple[str, ...]:
+        """The outputs that say where inputs are."""
+        return tuple(dict.fromkeys(index.stream for index in self.kind.indexed.values()))

@@ -1,6 +1,7 @@
 """The registers of the accelerator as data: the one source of hardware, driver, C header, tables and SystemRDL."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 ADDRESS_BITS = 12
 """Of the register port."""
@@ -56,18 +57,32 @@ COUNTERS = {
 
 _COUNTERS_AT = 0x080
 
-ERRORS = (
-    "none",
-    "descriptor: unknown kind or stream, a stream twice or an output missing, alignment, a length of 0, reserved bits",
-    "read: SLVERR",
-    "read: DECERR",
-    "write: SLVERR",
-    "write: DECERR",
-    "time-out: TIMEOUT cycles without a beat on any stream",
-    "unit: UNIT_STATUS is not 0, and the job has the flag STOP",
-    "output: the unit gave more beats than the job has places for",
-)
-"""What the codes of ERROR mean."""
+class Error(IntEnum):
+    """Why a job was stopped: the code in ERROR."""
+
+    NONE = 0
+    DESCRIPTOR = 1
+    READ_SLVERR = 2
+    READ_DECERR = 3
+    WRITE_SLVERR = 4
+    WRITE_DECERR = 5
+    TIMEOUT = 6
+    UNIT = 7
+    SURPLUS = 8
+
+
+CAUSES = {
+    Error.NONE: "it was not",
+    Error.DESCRIPTOR: "unknown kind or stream, a stream twice, an output without an entry, an address that is no "
+    "multiple of the slot, a length of 0, a list that ends too early, a bit set that has no name",
+    Error.READ_SLVERR: "memory answered a read with SLVERR",
+    Error.READ_DECERR: "memory answered a read with DECERR",
+    Error.WRITE_SLVERR: "memory answered a write with SLVERR",
+    Error.WRITE_DECERR: "memory answered a write with DECERR",
+    Error.TIMEOUT: "TIMEOUT cycles without a beat: memory does not answer, or entries that are too short or too long",
+    Error.UNIT: "the unit set a status bit, and the job has the flag STOP",
+    Error.SURPLUS: "the unit gave more beats than the job has places for",
+}
 
 
 def _flags(*fields: tuple[str, str]) -> tuple[Bits, ...]:
@@ -115,7 +130,7 @@ REGISTERS = (
             ("quiet", "nothing is under way on the bus"),
         ),
     ),
-    Register("ERROR", 0x018, "ro", "why a job was stopped", (Bits("code", 4, "0: it was not"),)),
+    Register("ERROR", 0x018, "ro", "why a job was stopped", (Bits("code", 4, "number of the cause"),)),
     Register("ERROR_JOB", 0x01C, "ro", "which one of its list"),
     Register("ERROR_ADDRESS", 0x020, "ro", "of the burst, else of the record: lower half"),
     Register("ERROR_ADDRESS_HIGH", 0x024, "ro", "upper half", (Bits("value", 8, ""),)),

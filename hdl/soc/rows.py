@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.descriptor import ADDRESS_BITS, COUNT_BITS
-from hdl.arith.bits import named
+from hdl.arith.bits import index_bits, named
 from hdl.soc.layouts import ENTRY_LAYOUT, ROW, bounds, extent
 
 
@@ -30,7 +30,7 @@ class Rows(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        kept = {name: Signal(shape, name=name, reset_less=True) for name, shape in _KEPT.items()}
+        kept = {name: Signal(shape, name=f"kept_{name}", reset_less=True) for name, shape in _KEPT.items()}
         at, first = Signal(ADDRESS_BITS, reset_less=True), Signal(ADDRESS_BITS, reset_less=True)
         row = Signal(COUNT_BITS, reset_less=True)  # left of this time, this one included
         left = Signal(COUNT_BITS)  # times, this one included
@@ -87,7 +87,7 @@ class Measure(wiring.Component):
         self.slots = slots
         super().__init__(
             {
-                "slot": In(range(max(slots) + 1)),
+                "slot": In(index_bits(max(slots) + 1)),
                 "i": In(stream.Signature(ROW)),
                 "o": Out(stream.Signature(extent(spec))),
             }
@@ -103,8 +103,8 @@ class Measure(wiring.Component):
                 with m.Case(slot):
                     m.d.comb += size.eq(row.beats << slot)
         start = row.address[:edge]
-        stop = Signal(self.spec.words_width + edge)  # the row's last byte, from its first word on
-        m.d.comb += [stop.eq(start + size - 1), self.i.ready.eq(~self.o.valid | self.o.ready)]
+        stop = Signal(len(size) + 1)  # the row's last byte, from its first word on
+        m.d.comb += [stop.eq((start + size - 1)[: len(stop)]), self.i.ready.eq(~self.o.valid | self.o.ready)]
         with m.If(self.i.ready):
             m.d.sync += [
                 self.o.valid.eq(self.i.valid),
