@@ -37,7 +37,7 @@ def bench(spec: BridgeSpec, seed: int) -> list[Case]:
         *cases_of(spec, "mixed", some, seed=seed),
         *(case_of(spec, f"{p.name}-nearly-stuck", some[:1], seed=seed, stall={p.name: 200}) for p in spec.ports),
     ]
-    for command in (Command(0), Command.WRITE, Command.MEMORY, Command.WRITE | Command.MEMORY):
+    for command in (c for c in _commands(spec) if not c & Command.FIXED):
         stuck = _unanswered(spec, rng, command)
         cases += [case_of(spec, f"stuck-{command:d}", [stuck], seed=seed)]
         cases += [case_of(spec, f"after-stuck-{command:d}", some[:1], seed=seed)]
@@ -86,8 +86,12 @@ def recorded(spec: BridgeSpec, symbols: Sequence[int], slave: Slave) -> Talk:
     return Talk(np.array(symbols, dtype=np.int64), answers)
 
 
+def _commands(spec: BridgeSpec) -> list[Command]:
+    return [Command(c) for c in range(8) if not c & ~spec.commands]
+
+
 def _frame(spec: BridgeSpec, rng: np.random.Generator, command: int | None = None, count: int | None = None) -> Symbols:
-    made = Command(int(rng.integers(8)) if command is None else command)
+    made = Command(int(rng.choice(_commands(spec))) if command is None else command)
     count = int(rng.integers(1, min(spec.words, 9), endpoint=True)) if count is None else count
     address = int(rng.integers(1 << BITS[bool(made & Command.MEMORY)] - 2)) << 2
     words = [int(word) for word in rng.integers(1 << 32, size=count)]
@@ -97,12 +101,12 @@ def _frame(spec: BridgeSpec, rng: np.random.Generator, command: int | None = Non
 def _every(spec: BridgeSpec, rng: np.random.Generator) -> Iterator[Symbols]:
     """Every command with the shortest and the longest frame; then the first and the last address, where addresses begin
     again."""
-    for command, count in product(range(8), (1, 2, spec.words)):
+    for command, count in product(_commands(spec), (1, 2, spec.words)):
         yield _frame(spec, rng, command, count)
-    for command in range(8):
+    for command in _commands(spec):
         last = (1 << BITS[bool(command & Command.MEMORY)]) - 4
         for address in (0, last):
-            yield request(Command(command), address, [5, 0xFFFFFFFF] if command & Command.WRITE else 2)
+            yield request(command, address, [5, 0xFFFFFFFF] if command & Command.WRITE else 2)
 
 
 def _wrong(spec: BridgeSpec, rng: np.random.Generator) -> Iterator[Symbols]:
@@ -111,7 +115,7 @@ def _wrong(spec: BridgeSpec, rng: np.random.Generator) -> Iterator[Symbols]:
     beyond = 1 << registers.ADDRESS_BITS
     for frame in (
         b"\0" + good[1:],
-        good[:1] + b"\x08" + good[2:],
+        good[:1] + bytes((spec.commands + 1,)) + good[2:],
         good[:1] + b"\xff" + good[2:],
         good[:2] + b"\0" + good[3:],
         good[:2] + bytes((spec.words + 1,)) + good[3:],
@@ -133,7 +137,7 @@ def _wrong(spec: BridgeSpec, rng: np.random.Generator) -> Iterator[Symbols]:
 
 def _cuts(spec: BridgeSpec, rng: np.random.Generator) -> Iterator[Symbols]:
     """Gaps after every byte of a request with two words and of one without."""
-    for command in (Command.WRITE | Command.MEMORY, Command.MEMORY):
+    for command in _commands(spec)[-2:]:
         frame = _frame(spec, rng, command, 2)
         for n in range(len(frame) + 1):
             yield [*frame[:n], GAP]
@@ -147,12 +151,13 @@ def _damaged(frame: Symbols, rng: np.random.Generator) -> Symbols:
 def _unanswered(spec: BridgeSpec, rng: np.random.Generator, command: Command) -> Talk:
     """One word is answered, the next is not; then nothing is asked for any more."""
     last = iter([(0, OKAY)])
-    frames = [*_frame(spec, rng, int(command), 2), *_frame(spec, rng, int(command) ^ Command.MEMORY, 1), 0, GAP]
+    other = int(command) ^ (Command.MEMORY & spec.commands)
+    frames = [*_frame(spec, rng, int(command), 2), *_frame(spec, rng, other, 1), 0, GAP]
     return recorded(spec, frames, lambda access: next(last, None))
 
 
 def real(spec: BridgeSpec) -> tuple[Talk, int]:
     """Memory is filled with frames of full length."""
     rng = np.random.default_rng(0)
-    frames = [_frame(spec, rng, Command.WRITE | Command.MEMORY, spec.words) for _ in range(4)]
+    frames = [_frame(spec, rng, _commands(spec)[-1], spec.words) for _ in range(4)]
     return _talk(spec, rng, *frames), 4 * spec.words

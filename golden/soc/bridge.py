@@ -146,10 +146,10 @@ class BridgeSpec(UnitSpec):
     Protocol    frames as in :mod:`golden.soc.bridge`, one request at a time and a reply to each. Nothing is done before
                 all of a request is there and its check is right. One that cannot be a request is dropped up to the next
                 gap, then replied to with a status; so is one that a gap cuts. Gaps between requests mean nothing.
-    Streams     ``i``: a byte a beat, or a gap; ``o``: a byte a beat. AXI4-Lite ``m_axil`` to registers; AXI4 ``m_axi``
-                to memory, single transfers of 4 bytes. One access at a time, the words of a request in order.
-    Latency     ``latency`` cycles from the last byte of a request of one word to the first of its reply, 4 more for each
-                further word, if the bus answers at once.
+    Streams     ``i``: a byte a beat, or a gap; ``o``: a byte a beat. AXI4-Lite ``m_axil`` to registers; to memory
+                AXI4 ``m_axi``, single transfers of 4 bytes. One access at a time, the words of a request in order.
+    Latency     ``latency`` cycles from the last byte of a request of one word to the first of its reply, 4 more for
+                each further word, if the bus answers at once.
     Throughput  a byte per cycle in and, but for one cycle before each word and the check, out. ``cycles`` is exact.
     Ranges      1 to ``words`` words a frame; addresses of 12 bits for registers, 40 for memory.
     Errors      :class:`Status`. When the bus has not answered for ``patience`` cycles, that and every later request is
@@ -159,16 +159,17 @@ class BridgeSpec(UnitSpec):
 
     unit: ClassVar[str] = "uart_bridge"
 
-    bus: int = param(128, "bits of a word of memory, a power of two", low=32, high=256)
+    bus: int = param(128, "bits of a word of memory: 32, 64, 128, 256; 0 for no memory", low=0, high=256)
     words: int = param(128, "words of 32 bits that a frame may have, a power of two", low=2, high=128)
     patience: int = param(
         65535, "cycles without an answer of the bus, after which it counts as stuck", low=1, high=65535
     )
 
     def _check(self) -> None:
-        for name in ("bus", "words"):
-            if getattr(self, name).bit_count() != 1:
-                raise SpecError(f"{name} must be a power of two, not {getattr(self, name)}")
+        if self.words.bit_count() != 1:
+            raise SpecError(f"words must be a power of two, not {self.words}")
+        if self.bus not in (0, 32, 64, 128, 256):
+            raise SpecError(f"bus must be one of 0, 32, 64, 128, 256, not {self.bus}")
 
     @property
     def ports(self) -> tuple[StreamPort, ...]:
@@ -177,8 +178,13 @@ class BridgeSpec(UnitSpec):
             StreamPort("i", "in", 1, (byte, Field("gap", 1, "uint1")), "", "bytes of requests, and gaps"),
             StreamPort("o", "out", 1, (byte,), "", "bytes of replies"),
             *opposite(axi4_lite_slave("m_axil", registers.ADDRESS_BITS)),
-            *axi4_master("m_axi", self.bus, 1, ADDRESS_BITS),
+            *(axi4_master("m_axi", self.bus, 1, ADDRESS_BITS) if self.bus else ()),
         )
+
+    @property
+    def commands(self) -> int:
+        """The bits that a command may have."""
+        return sum(Command) - (0 if self.bus else Command.MEMORY)
 
     @property
     def latency(self) -> int:
@@ -198,13 +204,13 @@ class BridgeSpec(UnitSpec):
     def inputs(self, job: Talk) -> dict[str, Beats]:
         gap = job.symbols == GAP
         made = {"i": self.port("i").pack(byte=np.where(gap, 0, job.symbols), gap=gap)}
-        for name in ("m_axil_r", "m_axil_b", "m_axi_r", "m_axi_b"):
+        for name in self._channels("r", "b"):
             made[name] = self._rows(name, (self._answer(*answer) for answer in job.answers.get(name, ())))
         return made
 
     def outputs(self, job: Talk, result: Heard) -> dict[str, Beats]:
         made = {"o": self.port("o").pack(byte=np.frombuffer(result.replies, np.uint8))}
-        for name in ("m_axil_aw", "m_axil_w", "m_axil_ar", "m_axi_aw", "m_axi_w", "m_axi_ar"):
+        for name in self._channels("aw", "w", "ar"):
             seen = (access for access in result.accesses if name in access.channels)
             made[name] = self._rows(name, (self._beat(name, access) for access in seen))
         return made
@@ -228,6 +234,9 @@ class BridgeSpec(UnitSpec):
                     at += len(said) + 1 + said[2]
                     end = at
         return end
+
+    def _channels(self, *names: str) -> list[str]:
+        return [port.name for port in self.ports[2:] if port.name.rpartition("_")[2] in names]
 
     def _answer(self, data: int, resp: int) -> dict[str, int]:
         return {"data": data, "resp": resp, "last": 1, "id": 0}
@@ -292,7 +301,7 @@ class Device:
         match len(frame):
             case 1 if frame[0] != START:
                 return Status.BEGIN
-            case 2 if frame[1] > sum(Command):
+            case 2 if frame[1] & ~self._spec.commands:
                 return Status.COMMAND
             case 3 if not 1 <= frame[2] <= self._spec.words:
                 return Status.COUNT

@@ -45,7 +45,7 @@ class Access(wiring.Component):
         with m.If(self.i.valid & ~busy):
             m.d.sync += [now.eq(self.i.payload), busy.eq(1), address.eq(1), word.eq(self.i.payload.write)]
         awaits = named(m, busy & ~address & ~word, "awaits")
-        for memory, prefix in ((0, "m_axil"), (1, "m_axi")):
+        for memory, prefix in enumerate(("m_axil", "m_axi") if self.spec.bus else ("m_axil",)):
             ar, r, aw, w, b = (getattr(self, f"{prefix}_{name}") for name in ("ar", "r", "aw", "w", "b"))
             mine = named(m, now.memory == memory, f"{prefix}_mine")
             m.d.comb += [

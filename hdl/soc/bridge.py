@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from golden.axi import DECERR
 from golden.soc import registers
-from golden.soc.bridge import ANSWER, HEADER, START, WORD, BridgeSpec, Command, Status
+from golden.soc.bridge import ANSWER, HEADER, START, WORD, BridgeSpec, Status
 from golden.soc.descriptor import ADDRESS_BITS
 from hdl.arith.bits import choose, named
 from hdl.shared import Shared
@@ -118,7 +118,7 @@ class Listener(wiring.Component):
                     self._drop(m, Status.BEGIN)
                 with m.Case(1):
                     m.d.sync += Cat(now.write, now.memory, now.fixed).eq(byte)
-                    with m.If(byte > sum(Command)):
+                    with m.If((byte & ~self.spec.commands & 0xFF).any()):
                         self._drop(m, Status.COMMAND)
                 with m.Case(2):
                     m.d.sync += now.count.eq(byte)

@@ -150,9 +150,7 @@ class Output(_Channel):
 
     def __init__(self, spec: AcceleratorSpec, slots: tuple[int, ...]):
         word = stream.Signature(stored(spec))
-        super().__init__(
-            spec, slots, {"bounds": Out(stream.Signature(bounds(spec))), "i": In(word), "o": Out(word)}
-        )
+        super().__init__(spec, slots, {"bounds": Out(stream.Signature(bounds(spec))), "i": In(word), "o": Out(word)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

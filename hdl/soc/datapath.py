@@ -189,9 +189,7 @@ class Datapath(wiring.Component):
         more, moves, ready = [], [], []
         for user, lane in lanes:
             source = getattr(user.unit, lane.name)
-            m.submodules[f"pack_{user.engine.name}_{lane.name}"] = pack = Shared(
-                Pack, spec, lane.slot, lane.port.width
-            )
+            m.submodules[f"pack_{user.engine.name}_{lane.name}"] = pack = Shared(Pack, spec, lane.slot, lane.port.width)
             m.d.comb += [
                 pack.i.payload.eq(source.payload.data.as_value()),
                 pack.i.valid.eq(source.valid),

@@ -86,9 +86,7 @@ class Reader(_Port):
 
     def __init__(self, spec: AcceleratorSpec):
         channels = spec.inputs + 1
-        super().__init__(
-            spec, channels, ("ar", "r"), {"come": Out(channels), "word": Out(spec.bus)}
-        )
+        super().__init__(spec, channels, ("ar", "r"), {"come": Out(channels), "word": Out(spec.bus)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -144,9 +142,7 @@ class Writer(_Port):
             self.m_axi_b.ready.eq(1),
             self.busy.eq(unanswered.o.valid),
             self.moved.eq(sent | answer),
-            self.stalled.eq(
-                (self.m_axi_aw.valid & ~self.m_axi_aw.ready) | (self.m_axi_w.valid & ~self.m_axi_w.ready)
-            ),
+            self.stalled.eq((self.m_axi_aw.valid & ~self.m_axi_aw.ready) | (self.m_axi_w.valid & ~self.m_axi_w.ready)),
         ]
         self._judge(m, answer, self.m_axi_b.payload.data[0].resp, unanswered.o.payload)
         return m
