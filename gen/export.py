@@ -5,13 +5,15 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gen.elaborate import elaborate
 from gen.manifest import manifest, port_table
 from gen.package import core, header
+from gen.registers import register_files
 from gen.registry import unit
 from gen.tidy import tidy
 from gen.waivers import vlt
@@ -29,6 +31,7 @@ class Product:
     manifest: dict[str, Any]
     vlt: str
     core: str
+    registers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, str]:
@@ -38,6 +41,7 @@ class Product:
             f"{self.top}.json": json.dumps(self.manifest, indent=2) + "\n",
             f"{self.top}.vlt": self.vlt,
             f"{self.top}.core": self.core,
+            **self.registers,
         }
 
     def write(self, directory: Path | str) -> list[Path]:
@@ -79,4 +83,5 @@ def export(spec: UnitSpec, top: str | None = None) -> Product:
         s.signal: ", ".join(f"[{i}] {cause}" for i, cause in enumerate(s.causes)) for s in spec.status
     }
     verilog = "\n".join([header(registered, spec.to_toml(), port_table(spec), docs), *modules])
-    return Product(top, verilog, manifest(spec, top, verilog), vlt(f"{top}.v"), core(registered, top))
+    described = manifest(spec, top, verilog)
+    return Product(top, verilog, described, vlt(f"{top}.v"), core(registered, top), register_files(spec, top))

@@ -53,9 +53,7 @@ class Image:
         return next(p for p in self.jobs[job] if p.lane.name == stream)
 
 
-def lay_out(
-    spec: AcceleratorSpec, jobs: Sequence[Job], base: int = 0, rng: np.random.Generator | None = None
-) -> Image:
+def lay_out(spec: AcceleratorSpec, jobs: Sequence[Job], base: int = 0, rng: np.random.Generator | None = None) -> Image:
     """The list, then the streams of each job, from address ``base`` on; ``rng`` fills what is between, and what
     will be written, and leaves gaps.
 
@@ -111,12 +109,16 @@ class _Plan:
         """``shape``: how often how many rows. What is the same each time is there once."""
         repeats, rows = shape
         if len(beats) % (repeats * rows):
-            raise SpecError(f"{lane.name} must have rows of one length, not {len(beats)} beats in {repeats * rows} rows")
+            raise SpecError(
+                f"{lane.name} must have rows of one length, not {len(beats)} beats in {repeats * rows} rows"
+            )
         data = _slots(lane, beats.data).reshape(repeats, rows, -1, 1 << lane.slot)
         ends = np.zeros(data.shape[:3], np.bool_)
         ends[..., -1] = bool(lane.port.last)
         if not np.array_equal(ends.ravel(), beats.last):
-            raise SpecError(f"{lane.name} must have tlast at the end of each of its {repeats * rows} rows and nowhere else")
+            raise SpecError(
+                f"{lane.name} must have tlast at the end of each of its {repeats * rows} rows and nowhere else"
+            )
         length = data.shape[2]
         again = rows > 1 and bool((data == data[:, :1]).all())
         data = data[:, :1] if again else data
@@ -168,7 +170,7 @@ def _timed(lane: Lane, beats: int) -> Bytes:
 
 
 def _shape(engine: Engine, job: Any) -> tuple[int, int]:
-    """How often how many rows the streams of a job have: a GEMM has tiles of columns for each of its tiles of tokens."""
+    """How often how many rows the streams of a job have: a GEMM has tiles of columns for each of tokens."""
     if not isinstance(engine.spec, MixPESpec):
         return 1, 1
     tiles = list(engine.spec.tiles(job))

@@ -24,6 +24,14 @@ class Bits:
     lsb: int = 0
 
 
+WHOLE = "value"
+"""The name of a field that is all there is."""
+
+
+def _whole(width: int) -> Bits:
+    return Bits(WHOLE, width, "")
+
+
 @dataclass(frozen=True)
 class Register:
     """32 bits at a byte address; bits without a field are 0 and ignored."""
@@ -33,11 +41,12 @@ class Register:
     access: str
     doc: str
     fields: tuple[Bits, ...] = ()
+    reset: int = 0
 
     @property
     def bits(self) -> tuple[Bits, ...]:
         """Its fields; a register without has one of 32 bits."""
-        return self.fields or (Bits("value", 32, self.doc),)
+        return self.fields or (_whole(32),)
 
     @property
     def mask(self) -> int:
@@ -56,6 +65,7 @@ COUNTERS = {
 """64 bits each, two registers, the lower half first. 0 from a start on; they stand still while nothing runs."""
 
 _COUNTERS_AT = 0x080
+
 
 class Error(IntEnum):
     """Why a job was stopped: the code in ERROR."""
@@ -93,7 +103,7 @@ _EVENTS = _flags(("done", "a list of jobs is through"), ("error", "a job was sto
 
 REGISTERS = (
     Register("ID", 0x000, "ro", "what this is: SNBZ"),
-    Register("VERSION", 0x004, "ro", "of these registers", (Bits("minor", 16, ""), Bits("major", 16, "", 16))),
+    Register("VERSION", 0x004, "ro", "version of these registers", (Bits("minor", 16, ""), Bits("major", 16, "", 16))),
     Register("UNITS", 0x008, "ro", "a bit for each kind of job that there is a unit for"),
     Register(
         "BUILD",
@@ -129,14 +139,15 @@ REGISTERS = (
             ("error", "a job was stopped: see ERROR; CLEAR before the next start"),
             ("quiet", "nothing is under way on the bus"),
         ),
+        reset=0b1000,
     ),
     Register("ERROR", 0x018, "ro", "why a job was stopped", (Bits("code", 4, "number of the cause"),)),
     Register("ERROR_JOB", 0x01C, "ro", "which one of its list"),
     Register("ERROR_ADDRESS", 0x020, "ro", "of the burst, else of the record: lower half"),
-    Register("ERROR_ADDRESS_HIGH", 0x024, "ro", "upper half", (Bits("value", 8, ""),)),
+    Register("ERROR_ADDRESS_HIGH", 0x024, "ro", "upper half", (_whole(8),)),
     Register("LIST", 0x028, "rw", "address of the list of jobs, a multiple of 32: lower half"),
-    Register("LIST_HIGH", 0x02C, "rw", "upper half", (Bits("value", 8, ""),)),
-    Register("LIST_RECORDS", 0x030, "rw", "length of the list, in records of 32 bytes", (Bits("value", 24, ""),)),
+    Register("LIST_HIGH", 0x02C, "rw", "upper half", (_whole(8),)),
+    Register("LIST_RECORDS", 0x030, "rw", "length of the list, in records of 32 bytes", (_whole(24),)),
     Register("JOBS_DONE", 0x034, "ro", "jobs of the list that are through"),
     Register("TIMEOUT", 0x038, "rw", "cycles without a beat after which a job is stopped; 0: never"),
     Register("IRQ_ENABLE", 0x03C, "rw", "which bits of IRQ_STATUS raise irq", _EVENTS),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -33,7 +33,7 @@ class Splitter(wiring.Component):
         most = self.spec.burst
         word = Signal(self.spec.word_width, reset_less=True)
         left = Signal(self.spec.words_width)
-        room = named(m, most - word[: most.bit_length() - 1], "room")
+        room = named(m, C(most) - word[: most.bit_length() - 1], "room")
         all_ = named(m, left <= room, "all")
         length = named(m, Mux(all_, left, room)[: most.bit_length()], "length")
         taken = named(m, self.o.valid & self.o.ready, "taken")

@@ -66,7 +66,7 @@ class _Channel(wiring.Component):
 
 
 class Input(_Channel):
-    """From memory: words with bounds. ``slots``: what slots its streams have; ``asked``: whether some unit asks for rows.
+    """From memory: words with bounds. ``slots``: what slots its streams have; ``asked``: whether a unit asks for rows.
 
     Members
     -------

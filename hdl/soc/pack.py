@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.soc.accelerator import AcceleratorSpec
-from hdl.arith.bits import choose, named
+from hdl.arith.bits import choose, lookup, named
 from hdl.shared import Shared
 from hdl.soc.layouts import bounded, bounds, stored
 from hdl.stream.width import Narrow, Widen
@@ -111,7 +111,9 @@ class Pack(wiring.Component):
         place, ends = _places(m, self.slot, edges, self.i.valid & self.i.ready)
         held = Signal(self.spec.bus, reset_less=True)
         now = Cat(self.i.payload, C(0, width - self.bits))
-        first, end = edges.first[self.slot :], edges.end[self.slot :]
+        size = self.spec.bus_bytes
+        upwards = [(1 << size) - (1 << (n << self.slot)) for n in range(count)]  # the bytes from slot n on
+        downwards = [(1 << (n + 1 << self.slot)) - 1 for n in range(count)]  # those up to it
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += held.eq(self.o.payload.data)
         m.d.comb += [
@@ -120,7 +122,9 @@ class Pack(wiring.Component):
             self.bounds.ready.eq(self.i.valid & ends & self.o.ready),
             self.o.valid.eq(self.bounds.valid & self.i.valid & ends),
             self.o.payload.data.eq(Cat(Mux(place == n, now, held.word_select(n, width)) for n in range(count))),
-            self.o.payload.strobe.eq(Cat(((first <= n) & (end >= n)).replicate(1 << self.slot) for n in range(count))),
+            self.o.payload.strobe.eq(
+                lookup(upwards, size, edges.first[self.slot :]) & lookup(downwards, size, edges.end[self.slot :])
+            ),
         ]
 
     def _one_in_several(self, m: Module) -> None:

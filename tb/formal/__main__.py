@@ -7,9 +7,9 @@ import sys
 
 from golden.spec import SpecError
 from tb import formal
-from tb.formal import cache, cores, dispatch, kmeans, kmeans_function, moe, orizuru, selectors, stream, unpack
+from tb.formal import cache, cores, dispatch, kmeans, kmeans_function, moe, orizuru, selectors, soc, stream, unpack
 
-MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, cache, unpack)
+MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, cache, unpack, soc)
 CLAIMS = tuple(claim for module in MODULES for claim in module.CLAIMS)
 
 
