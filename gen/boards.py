@@ -8,7 +8,7 @@ from typing import Any
 from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal
 from amaranth.lib import io
 
-from gen.toolchain import ToolError
+from gen import toolchain
 from golden.spec import SpecError
 
 RESET_CYCLES = 64
@@ -18,8 +18,8 @@ RESET_CYCLES = 64
 @dataclass(frozen=True)
 class Board:
     """``platform`` names a class of amaranth-boards, ``uart`` the kind of its serial line. Of the families ``ecp5`` and
-    ``ice40`` bitstreams are built, for ``vivado`` and ``quartus`` the project is written. ``capacity`` names what a
-    device has, as its report does."""
+    ``ice40`` bitstreams are built, for ``vivado`` and ``quartus`` the project is written. ``depth`` of a mailbox's
+    queues, in words, is what the device has block RAM for. ``capacity`` names what it has, as its report does."""
 
     name: str
     platform: str
@@ -27,15 +27,14 @@ class Board:
     device: str
     clock: float
     baud: int
+    depth: int
     capacity: Mapping[str, str]
 
     def create(self) -> Any:
         """The platform; :class:`~gen.toolchain.ToolError` without amaranth-boards."""
+        toolchain.boards()
         module, _, name = self.platform.partition(":")
-        try:
-            return getattr(importlib.import_module(f"amaranth_boards.{module}"), name)()
-        except ModuleNotFoundError:
-            raise ToolError("amaranth-boards is needed and was not found: pip install amaranth-boards") from None
+        return getattr(importlib.import_module(f"amaranth_boards.{module}"), name)()
 
 
 ECP5 = {"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "brams": "DP16KD", "dsps": "MULT18X18D"}
@@ -44,12 +43,12 @@ ICE40 = {"luts": "ICESTORM_LC", "brams": "ICESTORM_RAM", "dsps": "ICESTORM_DSP"}
 BOARDS = {
     b.name: b
     for b in (
-        Board("ulx3s-85f", "ulx3s:ULX3S_85F_Platform", "ecp5", "LFE5U-85F", 25e6, 1_000_000, ECP5),
-        Board("ulx3s-25f", "ulx3s:ULX3S_25F_Platform", "ecp5", "LFE5U-25F", 25e6, 1_000_000, ECP5),
-        Board("ecpix5-85f", "ecpix5:ECPIX585Platform", "ecp5", "LFE5UM5G-85F", 100e6, 1_000_000, ECP5),
-        Board("icebreaker", "icebreaker:ICEBreakerPlatform", "ice40", "iCE40UP5K", 12e6, 1_000_000, ICE40),
-        Board("arty-a7-100", "arty_a7:ArtyA7_100Platform", "vivado", "XC7A100T", 100e6, 1_000_000, {}),
-        Board("de10-nano", "de10_nano:DE10NanoPlatform", "quartus", "5CSEBA6", 50e6, 1_000_000, {}),
+        Board("ulx3s-85f", "ulx3s:ULX3S_85F_Platform", "ecp5", "LFE5U-85F", 25e6, 1_000_000, 512, ECP5),
+        Board("ulx3s-25f", "ulx3s:ULX3S_25F_Platform", "ecp5", "LFE5U-25F", 25e6, 1_000_000, 512, ECP5),
+        Board("ecpix5-85f", "ecpix5:ECPIX585Platform", "ecp5", "LFE5UM5G-85F", 100e6, 1_000_000, 512, ECP5),
+        Board("icebreaker", "icebreaker:ICEBreakerPlatform", "ice40", "iCE40UP5K", 12e6, 1_000_000, 128, ICE40),
+        Board("arty-a7-100", "arty_a7:ArtyA7_100Platform", "vivado", "XC7A100T", 100e6, 1_000_000, 512, {}),
+        Board("de10-nano", "de10_nano:DE10NanoPlatform", "quartus", "5CSEBA6", 50e6, 1_000_000, 512, {}),
     )
 }
 
@@ -142,7 +141,5 @@ class Top(Elaboratable):
         reset = Signal(init=1)
         m.d.power += reset.eq(left.any())
         m.d.comb += [ClockSignal().eq(power.clk), ResetSignal().eq(reset)]
-        m.submodules.node = Instance(
-            "node", i_clk=ClockSignal(), i_rst=ResetSignal(), i_rx=rx.i, o_tx=tx.o
-        )
+        m.submodules.node = Instance("node", i_clk=ClockSignal(), i_rst=ResetSignal(), i_rx=rx.i, o_tx=tx.o)
         return m

