@@ -61,14 +61,14 @@ class NodeSpec:
     def mailbox(self) -> MailboxSpec | None:
         return None if self.accelerator else MailboxSpec(inner=self.inner, depth=self.depth)
 
-    # what the players of benches ask of a specification: the line as streams of a bit per cycle
+    # what the players of benches ask of a specification: the line as streams
 
     @property
     def ports(self) -> tuple[StreamPort, ...]:
         level = (Field("level", 1, "uint1"),)
         return (
-            StreamPort("rx", "in", 1, level, "", "the line to the node; high where there is no beat"),
-            StreamPort("tx", "out", 1, level, "", "the line from the node"),
+            StreamPort("rx", "in", 1, level, "", "the line to the node, a beat per cycle; high where there is none"),
+            StreamPort("tx", "out", 1, level, "", "the line from the node: a beat when it changes, to be taken at once"),
         )
 
     @property

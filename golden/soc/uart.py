@@ -1,5 +1,6 @@
 """Bytes on a serial line, 8N1: the line's specification, its levels, and what a receiver makes of levels."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -69,3 +70,28 @@ def received(line: Line, level: Sequence[int]) -> Iterator[tuple[int, int]]:
         deaf |= not seen[-1]
         if not deaf:
             yield at, sum(bit << n for n, bit in enumerate(seen[1:-1]))
+
+
+class Ear:
+    """Bytes from the cycles in which a line changes; it is high before the first."""
+
+    def __init__(self, divisor: int):
+        self._divisor = divisor
+        self._edges: list[int] = []
+        self._heard = 0  # changes that were looked at
+
+    def change(self, cycle: int) -> None:
+        self._edges.append(cycle)
+
+    def bytes(self, now: int) -> bytes:
+        """Those whose stop bit was there by now, each once."""
+        found = bytearray()
+        while self._heard < len(self._edges):
+            start = self._edges[self._heard]
+            middles = [start + self._divisor * (2 * n + 1) // 2 for n in range(BITS)]
+            if middles[-1] > now:
+                break
+            counts = [bisect_right(self._edges, at) for at in middles]
+            found.append(sum((1 - count % 2) << n for n, count in enumerate(counts[1:-1])))
+            self._heard = counts[-1]
+        return bytes(found)

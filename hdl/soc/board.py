@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -66,7 +66,7 @@ def _join(m: Module, master: Any, its: str, slave: Any, at: str) -> None:
 
 
 class LineShell(wiring.Component):
-    """The node with its line as streams of a level per cycle, for the players of benches."""
+    """The node with its line as streams, for the players of benches: a level per cycle in, changes out."""
 
     kind = "line_shell"
 
@@ -78,10 +78,12 @@ class LineShell(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.node = node = Shared(Node, self.spec, self.unit)
+        before = Signal(init=1)
+        m.d.sync += before.eq(node.tx)
         m.d.comb += [
             self.rx.ready.eq(1),
             node.rx.eq(self.rx.payload.data[0] | ~self.rx.valid),
-            self.tx.valid.eq(1),
+            self.tx.valid.eq(node.tx ^ before),
             self.tx.payload.data[0].eq(node.tx),
         ]
         return m
