@@ -50,7 +50,7 @@ def port_table(spec: UnitSpec) -> list[dict[str, Any]]:
     return [{"name": name, "direction": direction, "width": width} for name, direction, width in rows]
 
 
-def signal(stream: Mapping[str, Any], name: str) -> str:
+def signal_name(stream: Mapping[str, Any], name: str) -> str:
     """The signal ``data``, ``valid``, ``ready`` or ``last`` of a stream of a manifest."""
     return f"{stream['prefix']}{'' if 'signals' in stream else '_t'}{name}"
 
@@ -59,7 +59,7 @@ def pins(stream: Mapping[str, Any]) -> list[Pin]:
     """The signals that carry a beat of a stream of a manifest, but for ``last``."""
     if "signals" in stream:
         return [Pin(**s) for s in stream["signals"]]
-    return [Pin(signal(stream, "data"), 0, stream["tdata_width"])]
+    return [Pin(signal_name(stream, "data"), 0, stream["tdata_width"])]
 
 
 def beat_bytes(stream: Mapping[str, Any]) -> int:

@@ -4,9 +4,10 @@
 ``$SENBAZURU_PLAYED``.
 """
 
+import math
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import cocotb
@@ -14,13 +15,16 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
+from gen.manifest import beat_bytes, pins, signal_name
 from golden.ports import Beats
 from tb.transactions import (
     RESET_CYCLES,
     SURPLUS,
     TAIL,
     Case,
+    Gift,
     Played,
+    Talk,
     Violation,
     check,
     pauses,
@@ -30,25 +34,38 @@ WITHDRAWN, DATA_CHANGED, LAST_CHANGED, VALID_AFTER_RESET = range(4)
 
 
 class Pins:
-    """The handles of one AXI4-Stream."""
+    """The handles of one stream."""
 
     def __init__(self, dut: Any, stream: Mapping[str, Any]):
-        prefix = stream["prefix"]
-        self.bytes: int = stream["tdata_width"] // 8
-        self.data = getattr(dut, f"{prefix}_tdata")
-        self.valid = getattr(dut, f"{prefix}_tvalid")
-        self.ready = getattr(dut, f"{prefix}_tready")
-        self.last = getattr(dut, f"{prefix}_tlast") if stream["tlast"] else None
+        self.bytes = beat_bytes(stream)
+        self._carry = [(getattr(dut, p.name), p.lsb, (1 << p.width) - 1) for p in pins(stream)]
+        self._last = getattr(dut, signal_name(stream, "last")) if stream["tlast"] else None
+        self.valid = getattr(dut, signal_name(stream, "valid"))
+        self.ready = getattr(dut, signal_name(stream, "ready"))
+
+    def put(self, data: int, last: int) -> None:
+        for handle, lsb, mask in self._carry:
+            handle.value = data >> lsb & mask
+        if self._last is not None:
+            self._last.value = last
+
+    def get(self) -> tuple[int, int]:
+        data = 0
+        for handle, lsb, _ in self._carry:
+            data |= handle.value.to_unsigned() << lsb
+        return data, 0 if self._last is None else int(self._last.value)
 
 
 class Source:
     """Presents the beats of one input stream. ``sample`` at the clock edge, then ``drive``."""
 
     def __init__(self, pins: Pins, case: Case, name: str):
-        beats = case.inputs[name]
         self._pins = pins
-        self._data = [int.from_bytes(beat.tobytes(), "little") for beat in beats.data]
-        self._last = [int(flag) for flag in beats.last]
+        self._beats: list[tuple[int, int, int]] = []  # data, last, first cycle
+        if name in case.inputs:
+            beats = case.inputs[name]
+            for data, last in zip(beats.data, beats.last, strict=True):
+                self._beats.append((int.from_bytes(data.tobytes(), "little"), int(last), 0))
         self._pauses = pauses(case.generator(name), case.stall.get(name, 0))
         self._presents = False
         self.taken = 0
@@ -56,27 +73,34 @@ class Source:
 
     @property
     def over(self) -> bool:
-        return self.taken == len(self._data)
+        return self.taken == len(self._beats)
 
-    def add(self, data: bytes, last: bool) -> None:
-        self._data.append(int.from_bytes(data, "little"))
-        self._last.append(int(last))
+    @property
+    def latest(self) -> int:
+        """The last beat that was taken."""
+        return self._beats[self.taken - 1][0]
+
+    def add(self, gift: Gift) -> None:
+        for i in range(len(gift.data) // self._pins.bytes):
+            data = gift.data[i * self._pins.bytes : (i + 1) * self._pins.bytes]
+            self._beats.append((int.from_bytes(data, "little"), int(gift.last), gift.at + i * gift.pace))
 
     def idle(self) -> None:
         self._presents = False
         self._pins.valid.value = 0
-        self._put((1 << 8 * self._pins.bytes) - 1, 1)
+        self._pins.put((1 << 8 * self._pins.bytes) - 1, 1)
 
-    def drive(self) -> None:
+    def drive(self, cycle: int) -> None:
         paused = next(self._pauses)
         if self._presents:
             return
-        if paused or self.over:
+        if paused or self.over or self._beats[self.taken][2] > cycle:
             self.idle()
             return
         self._presents = True
         self._pins.valid.value = 1
-        self._put(self._data[self.taken], self._last[self.taken])
+        data, last, _ = self._beats[self.taken]
+        self._pins.put(data, last)
 
     def sample(self) -> bool:
         if not self._presents or not self._pins.ready.value:
@@ -85,11 +109,6 @@ class Source:
         self.taken += 1
         return True
 
-    def _put(self, data: int, last: int) -> None:
-        self._pins.data.value = data
-        if self._pins.last is not None:
-            self._pins.last.value = last
-
 
 class Sink:
     """Takes the beats of one output stream and watches the rules: a valid beat stays as it is until it is taken."""
@@ -97,7 +116,8 @@ class Sink:
     def __init__(self, pins: Pins, case: Case, name: str):
         self._name = name
         self._pins = pins
-        self._expected = len(case.outputs[name])
+        self._expected = len(case.outputs.get(name, ()))
+        self._most = self._expected + SURPLUS if name in case.outputs else math.inf
         self._pauses = pauses(case.generator(name), case.stall.get(name, 0))
         self._held: tuple[int, int] | None = None
         self._ready = False
@@ -111,12 +131,12 @@ class Sink:
 
     @property
     def latest(self) -> int:
-        """tdata of the last beat that was taken."""
+        """The last beat that was taken."""
         return self._beats[-1][0]
 
     @property
     def surplus(self) -> bool:
-        return len(self._beats) >= self._expected + SURPLUS
+        return len(self._beats) >= self._most
 
     @property
     def beats(self) -> Beats:
@@ -144,10 +164,7 @@ class Sink:
                 self._violate(WITHDRAWN, cycle)
             self._held = None
             return False
-        beat = (
-            pins.data.value.to_unsigned(),
-            0 if pins.last is None else int(pins.last.value),
-        )
+        beat = pins.get()
         if self._held and beat != self._held:
             self._violate(DATA_CHANGED if beat[0] != self._held[0] else LAST_CHANGED, cycle)
         self._held = None if self._ready else beat
@@ -179,7 +196,9 @@ class TB:
         streams = [(s["name"], s["direction"], Pins(dut, s)) for s in manifest["streams"]]
         self.sources = {name: Source(pins, case, name) for name, side, pins in streams if side == "in"}
         self.sinks = {name: Sink(pins, case, name) for name, side, pins in streams if side == "out"}
+        self._agents: dict[str, Source | Sink] = {**self.sources, **self.sinks}
         self._status = {s["name"]: getattr(dut, s["name"]) for s in manifest["status"]}
+        self._talk = Talk(case.world)
 
     async def play(self) -> Played:
         """The rules of play of ``tb.transactions``."""
@@ -195,36 +214,45 @@ class TB:
             list(self.sinks.values()),
         )
         when: dict[str, int] = {}
+        world, told = self._talk.world, self._talk.world.answers | self._talk.world.notes
+        self._give(world.begins())
         cycle = ending = quiet = 0
         while True:
-            if case.world:
-                for name, data, last in case.world.gives(cycle):
-                    self.sources[name].add(data, last)
             for source in sources:
-                source.drive()
+                source.drive(cycle)
             for sink in sinks:
                 sink.drive(ending > 0)
             if cycle == case.reset_at:
                 return self._played(when, await self._cut(cycle))
             await self._edge  # what is read here is what the edge saw
             quiet += 1
-            for source in sources:
+            moved = []
+            for name, source in self.sources.items():
                 if source.sample():
                     when.setdefault("first_in", cycle)
                     when["last_in"] = cycle
-                    quiet = 0
+                    moved.append(name)
             for name, sink in self.sinks.items():
                 if sink.sample(cycle):
-                    if case.world:
-                        case.world.sees(cycle, name, sink.latest)
                     when.setdefault("first_out", cycle)
                     when["last_out"] = cycle
-                    quiet = 0
-            if case.reset_at is None and all(s.over for s in sources) and all(s.over for s in sinks):
+                    moved.append(name)
+            for name in moved:
+                quiet = 0
+                if name in told:
+                    self._give(self._talk.tell(cycle, name, self._agents[name].latest))
+            if self._talk.findings:
+                return self._played(when, cycle + 1)
+            if case.reset_at is None and world.over and all(a.over for a in self._agents.values()):
                 ending += 1
             cycle += 1
             if ending > TAIL or quiet >= case.patience or any(s.surplus for s in sinks):
+                self._talk.end()
                 return self._played(when, cycle)
+
+    def _give(self, gifts: Iterable[Gift]) -> None:
+        for gift in gifts:
+            self.sources[gift.stream].add(gift)
 
     async def _cut(self, cycle: int) -> int:
         self._reset.value = 1
@@ -250,6 +278,8 @@ class TB:
             status={name: int(signal.value) for name, signal in self._status.items()},
             violations=tuple(s.violation for s in self.sinks.values() if s.violation),
             ran=ran,
+            findings=self._talk.findings,
+            world=self._talk.world,
         )
 
 

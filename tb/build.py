@@ -26,6 +26,7 @@ from cocotb_test.simulator import Verilator
 
 from gen import toolchain
 from gen.export import Product
+from gen.manifest import beat_bytes, pins, signal_name
 
 DRIVER = Path(__file__).with_name("driver.cpp")
 
@@ -202,14 +203,13 @@ class Build:
         m = self.product.manifest
         lines = [f"    clk = &top.{m['clock']};", f"    rst = &top.{m['reset']};"]
         for s in m["streams"]:
-            last = f"&top.{s['prefix']}_tlast" if s["tlast"] else "nullptr"
-            pins = f"bytes(top.{s['prefix']}_tdata), {s['tdata_width'] // 8}"
-            pins += f", &top.{s['prefix']}_tvalid, &top.{s['prefix']}_tready, {last}"
-            lines.append(f"    {'sources' if s['direction'] == 'in' else 'sinks'}.emplace_back(Pins{{{pins}}});")
+            last = f"&top.{signal_name(s, 'last')}" if s["tlast"] else "nullptr"
+            handshake = f"&top.{signal_name(s, 'valid')}, &top.{signal_name(s, 'ready')}"
+            carry = ", ".join(f"{{bytes(top.{p.name}), {p.lsb}, {p.width}}}" for p in pins(s))
+            agents = "sources" if s["direction"] == "in" else "sinks"
+            lines.append(f"    {agents}.emplace_back(Pins{{{beat_bytes(s)}, {handshake}, {last}, {{{carry}}}}});")
         for s in m["status"]:
-            lines.append(
-                f"    status.push_back({{bytes(top.{s['name']}), {(s['width'] + 7) // 8}, nullptr, nullptr, nullptr}});"
-            )
+            lines.append(f"    status.push_back({{bytes(top.{s['name']}), 0, {s['width']}}});")
         return "void Player::bind() {\n" + "\n".join(lines) + "\n}\n"
 
 

@@ -5,13 +5,15 @@ C++; ``rtl(job)`` computes what ``spec.compute(job)`` computes, in the RTL.
 """
 
 import ctypes
+import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from gen.export import Product, export
+from gen.manifest import beat_bytes
 from golden.ports import Beats
 from golden.spec import UnitSpec
 from tb.build import Build, Flags
@@ -22,7 +24,9 @@ from tb.transactions import (
     TAIL,
     Case,
     CheckFailed,
+    Gift,
     Played,
+    Talk,
     Violation,
     check,
 )
@@ -33,8 +37,11 @@ class _Stream(ctypes.Structure):
         ("data", ctypes.c_void_p),
         ("last", ctypes.c_void_p),
         ("beats", ctypes.c_uint64),
+        ("most", ctypes.c_uint64),
         ("generator", ctypes.c_uint32),
         ("level", ctypes.c_uint32),
+        ("told", ctypes.c_uint32),
+        ("number", ctypes.c_uint32),
         ("moved", ctypes.c_uint64),
         ("violation", ctypes.c_int64),
         ("violation_cycle", ctypes.c_int64),
@@ -42,16 +49,21 @@ class _Stream(ctypes.Structure):
 
 
 _WHEN = ("first_in", "last_in", "first_out", "last_out")
+_NEVER, _NOTED, _ANSWERED = range(3)
+_OVER, _ASKS, _PAUSED = range(3)
+_NOTE = struct.Struct("QII")
+_EVER = (1 << 64) - 1
 
 
 class _Run(ctypes.Structure):
     _fields_ = (
         ("reset_cycles", ctypes.c_uint64),
         ("tail", ctypes.c_uint64),
-        ("surplus", ctypes.c_uint64),
         ("patience", ctypes.c_uint64),
         ("least", ctypes.c_int64),
         ("reset_at", ctypes.c_int64),
+        ("until", ctypes.c_uint64),
+        ("waits", ctypes.c_uint64),
         *((when, ctypes.c_int64) for when in _WHEN),
         ("ran", ctypes.c_uint64),
     )
@@ -80,13 +92,13 @@ class Rtl:
         library = ctypes.CDLL(str(build.library()))
         library.player_new.restype = ctypes.c_void_p
         library.player_delete.argtypes = [ctypes.c_void_p]
-        library.player_play.argtypes = [ctypes.c_void_p] * 5
-        library.player_fetch.argtypes = [
-            ctypes.c_void_p,
-            ctypes.c_uint64,
-            ctypes.c_void_p,
-            ctypes.c_void_p,
-        ]
+        pointer, number = ctypes.c_void_p, ctypes.c_uint64
+        library.player_begin.argtypes = [pointer] * 3
+        library.player_play.argtypes = [pointer] * 5
+        library.player_give.argtypes = [pointer, number, pointer, pointer, number, number, number, ctypes.c_uint8]
+        library.player_notes.restype = pointer
+        library.player_notes.argtypes = [pointer, pointer]
+        library.player_fetch.argtypes = [pointer, number, pointer, pointer]
         self._library = library
         self._player = library.player_new()
 
@@ -124,60 +136,111 @@ class Rtl:
         return self.spec.result(job, played.outputs)
 
     def play(self, case: Case) -> Played:
-        """Play a case by the rules of ``tb.transactions``; judge it with :func:`tb.transactions.check`.
-        ``ValueError`` for one with a ``world``, which the cocotb player alone has."""
-        if case.world:
-            raise ValueError(f"case {case.name} must have no world for the bulk player")
+        """Play a case by the rules of ``tb.transactions``; judge it with :func:`tb.transactions.check`."""
         return self._play(case, least=0, surplus=SURPLUS)
 
     def _play(self, case: Case, least: int, surplus: int) -> Played:
-        streams = self.manifest["streams"]
-        ins = [s for s in streams if s["direction"] == "in"]
-        outs = [s for s in streams if s["direction"] == "out"]
-        keep: list[Any] = []  # the arrays that the driver reads
-        c_ins = (_Stream * len(ins))(*(self._stream(case, s["name"], case.inputs[s["name"]], keep) for s in ins))
-        c_outs = (_Stream * len(outs))(*(self._stream(case, s["name"], case.outputs[s["name"]], keep) for s in outs))
-        run = _Run(
-            reset_cycles=RESET_CYCLES,
-            tail=TAIL,
-            surplus=surplus,
-            patience=case.patience,
-            least=least,
-            reset_at=-1 if case.reset_at is None else case.reset_at,
-            **dict.fromkeys(_WHEN, -1),
-        )
-        status = (ctypes.c_uint64 * len(self.manifest["status"]))()
         start = time.perf_counter()
-        self._library.player_play(self._player, ctypes.byref(run), c_ins, c_outs, status)
+        play = Play(self, case, least, surplus)
+        play.go()
+        played = play.played()
         self.seconds = time.perf_counter() - start
-
-        played = Played(
-            outputs=self._outputs(outs, c_outs),
-            taken={s["name"]: c.moved for s, c in zip(ins, c_ins, strict=True)},
-            **{when: None if getattr(run, when) < 0 else getattr(run, when) for when in _WHEN},
-            status={s["name"]: value for s, value in zip(self.manifest["status"], status, strict=True)},
-            violations=tuple(
-                Violation(s["name"], c.violation, c.violation_cycle)
-                for s, c in zip(outs, c_outs, strict=True)
-                if c.violation >= 0
-            ),
-            ran=run.ran,
-        )
         self.cycles, self.ran = played.cycles or 0, played.ran
         return played
 
-    def _stream(self, case: Case, name: str, beats: Beats, keep: list[Any]) -> _Stream:
+
+class Play:
+    """One play of a case, with the world that answers."""
+
+    def __init__(self, rtl: Rtl, case: Case, least: int = 0, surplus: int = SURPLUS):
+        self._library, self._player, self._manifest, self._case = rtl._library, rtl._player, rtl.manifest, case
+        self._talk = Talk(case.world)
+        self._keep: list[Any] = []  # the arrays that the driver reads
+        self._names = [s["name"] for s in self._manifest["streams"]]
+        self._sides = {side: [s for s in self._manifest["streams"] if s["direction"] == side] for side in ("in", "out")}
+        self._in, self._out = (
+            (_Stream * len(streams))(*(self._stream(s, surplus) for s in streams)) for streams in self._sides.values()
+        )
+        self._places = {s["name"]: i for i, s in enumerate(self._sides["in"])}
+        self._status = (ctypes.c_uint64 * len(self._manifest["status"]))()
+        self._run = _Run(
+            reset_cycles=RESET_CYCLES,
+            tail=TAIL,
+            patience=case.patience,
+            least=least,
+            reset_at=-1 if case.reset_at is None else case.reset_at,
+            until=_EVER,
+            **dict.fromkeys(_WHEN, -1),
+        )
+        self._library.player_begin(self._player, ctypes.byref(self._run), self._in)
+        self.give(self._talk.world.begins())
+
+    def go(self, until: int = _EVER) -> None:
+        """To the end, or to before a cycle."""
+        run, talk, why = self._run, self._talk, _ASKS
+        run.until = until
+        while why == _ASKS and not talk.findings:
+            run.waits = not talk.world.over
+            why = self._library.player_play(self._player, ctypes.byref(run), self._in, self._out, self._status)
+            for cycle, stream, beat in self._notes():
+                self.give(talk.tell(cycle, stream, beat))
+        if why == _OVER and self._case.reset_at is None:
+            talk.end()
+
+    def give(self, gifts: Iterable[Gift]) -> None:
+        for g in gifts:
+            at = self._places[g.stream]
+            stream = ctypes.byref(self._in, at * ctypes.sizeof(_Stream))
+            self._library.player_give(self._player, at, stream, g.data, len(g.data), g.at, g.pace, g.last)
+
+    def played(self) -> Played:
+        return Played(
+            outputs={s["name"]: self._beats(i, s) for i, s in enumerate(self._sides["out"])},
+            taken={name: self._in[i].moved for name, i in self._places.items()},
+            **{when: None if getattr(self._run, when) < 0 else getattr(self._run, when) for when in _WHEN},
+            status={s["name"]: value for s, value in zip(self._manifest["status"], self._status, strict=True)},
+            violations=tuple(
+                Violation(s["name"], c.violation, c.violation_cycle)
+                for s, c in zip(self._sides["out"], self._out, strict=True)
+                if c.violation >= 0
+            ),
+            ran=self._run.ran,
+            findings=self._talk.findings,
+            world=self._talk.world,
+        )
+
+    def _stream(self, stream: Mapping[str, Any], surplus: int) -> _Stream:
+        case, name, world = self._case, stream["name"], self._talk.world
+        found = case.inputs if stream["direction"] == "in" else case.outputs
+        beats = found[name] if name in found else Beats(np.empty((0, 1), np.uint8), np.empty(0, np.bool_))
         data = np.ascontiguousarray(beats.data)
         last = np.ascontiguousarray(beats.last, dtype=np.uint8)
-        keep += [data, last]
-        level, state = case.stall.get(name, 0), case.generator(name)
-        return _Stream(data.ctypes.data, last.ctypes.data, len(beats), state, level, 0, -1, 0)
+        self._keep += [data, last]
+        return _Stream(
+            data=data.ctypes.data,
+            last=last.ctypes.data,
+            beats=len(beats),
+            most=len(beats) + surplus if name in found else _EVER,
+            generator=case.generator(name),
+            level=case.stall.get(name, 0),
+            told=_ANSWERED if name in world.answers else _NOTED if name in world.notes else _NEVER,
+            number=self._names.index(name),
+            violation=-1,
+        )
 
-    def _outputs(self, outs: list[dict[str, Any]], c_outs: Any) -> Mapping[str, Beats]:
-        outputs = {}
-        for i, s in enumerate(outs):
-            data = np.empty((c_outs[i].moved, s["tdata_width"] // 8), dtype=np.uint8)
-            last = np.empty(c_outs[i].moved, dtype=np.uint8)
-            self._library.player_fetch(self._player, i, data.ctypes.data, last.ctypes.data)
-            outputs[s["name"]] = Beats(data, last.astype(np.bool_))
-        return outputs
+    def _notes(self) -> Iterator[tuple[int, str, int]]:
+        """Cycle, stream and packed beat of what the world is to be told."""
+        length = ctypes.c_uint64()
+        where = self._library.player_notes(self._player, ctypes.byref(length))
+        notes, at = ctypes.string_at(where, length.value) if length.value else b"", 0
+        while at < len(notes):
+            cycle, stream, width = _NOTE.unpack_from(notes, at)
+            at += _NOTE.size + width
+            yield cycle, self._names[stream], int.from_bytes(notes[at - width : at], "little")
+
+    def _beats(self, sink: int, stream: Mapping[str, Any]) -> Beats:
+        moved = self._out[sink].moved
+        data = np.empty((moved, beat_bytes(stream)), dtype=np.uint8)
+        last = np.empty(moved, dtype=np.uint8)
+        self._library.player_fetch(self._player, sink, data.ctypes.data, last.ctypes.data)
+        return Beats(data, last.astype(np.bool_))

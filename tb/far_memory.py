@@ -1,10 +1,8 @@
 """What stands around ``moe_resident``: a far memory that has all experts, and places on chip into which it copies them.
 
-Played by the cocotb player as a case's ``world``: it sees beats of output streams and puts beats on input streams, so
-that weights that come are those that stand at the address, in the place, that was asked for.
+A case's ``world``: weights that come are those that stand at the address, in the place, that was asked for.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -12,17 +10,15 @@ import numpy as np
 
 from golden.moe.precision import Expert
 from golden.moe.resident import MoEResidentSpec
-from golden.ports import Beats, StreamPort
-from tb.transactions import Case, CheckFailed
+from golden.ports import Beats
+from tb.transactions import Case, CheckFailed, Gift, World
 
 WAIT = 1_000_000
 """Cycles without a beat after which a case is over."""
 
-Beat = tuple[str, bytes, bool]
-
 
 @dataclass
-class FarMemory:
+class FarMemory(World):
     """One load after another: a beat of ``length`` takes ``1 / rate`` cycles, and a load ``delay`` more, which hide
     behind the load before it. ``experts`` by key; ``shared`` of each step, which are always there.
 
@@ -36,38 +32,38 @@ class FarMemory:
     rate: int
     delay: int
 
+    answers = frozenset(("dma", "fetch"))
+
     def __post_init__(self) -> None:
         self._far = [self.spec.ffn.memory((one,)) for one in self.experts]
         self._near = [self.spec.ffn.memory((one,)) for one in self.shared]
-        self._places: dict[int, int | None] = {}  # key, or that one is on its way
-        self._fills: deque[tuple[int, int, int, int]] = deque()  # when, number, slot, key
-        self._tiles: dict[str, deque[tuple[int | None, int | None, bytes]]] = {"wgt": deque(), "par": deque()}
+        self._places: dict[int, tuple[int, int]] = {}  # key, and the cycle from which it is there
+        self._reads: dict[int, int] = {}  # cycle of the last beat from a place
+        self._next = {"wgt": 0, "par": 0}  # cycle of the next beat
         self._free = 0
         self._step = 0
 
-    def sees(self, cycle: int, stream: str, beat: int) -> None:
-        """A beat of an output stream."""
-        if stream not in ("dma", "fetch"):
-            return
+    def sees(self, cycle: int, stream: str, beat: int) -> Iterator[Gift]:
         port = self.spec.port(stream)
         data = np.frombuffer(beat.to_bytes(port.bytes, "little"), np.uint8)[None]
         fields = {name: int(v[0, 0]) for name, v in port.unpack(Beats(data, np.zeros(1, np.bool_))).items()}
         if stream == "dma":
-            self._load(cycle, **{name: fields[name] for name in ("number", "slot", "key", "length")})
-        else:
-            self._fetch(fields)
+            return self._load(cycle, **{name: fields[name] for name in ("number", "slot", "key", "length")})
+        return self._fetch(cycle, fields)
 
-    def _load(self, cycle: int, number: int, slot: int, key: int, length: int) -> None:
+    def _load(self, cycle: int, number: int, slot: int, key: int, length: int) -> Iterator[Gift]:
+        if self._reads.get(slot, 0) > cycle:
+            raise CheckFailed(f"place {slot} is written while expert {self._places[slot][0]} is read from it")
         self._free = max(self._free, cycle) + -(-length // self.rate)
-        self._places[slot] = None
-        self._fills.append((self._free + self.delay, number, slot, key))
+        self._places[slot] = key, self._free + self.delay
+        port = self.spec.port("fill")
+        beat = port.pack(number=np.array([[number]]), ok=np.array([[1]])).data
+        yield Gift("fill", beat.tobytes(), self._free + self.delay)
 
-    def _fetch(self, tile: dict[str, int]) -> None:
-        slot: int | None = None
-        key: int | None = None
+    def _fetch(self, cycle: int, tile: dict[str, int]) -> Iterator[Gift]:
         if tile["expert"]:
-            slot, key = tile["slot"], self._places.get(tile["slot"])
-            if key is None:
+            key, there = self._places.get(tile["slot"], (0, cycle + 1))
+            if there > cycle:
                 raise CheckFailed(f"expert {tile['expert']} of step {self._step} is asked of a place without one")
             image = self._far[key]
         else:
@@ -77,25 +73,11 @@ class FarMemory:
             rows = image[name].data[tile[at] : tile[at] + tile[count]]
             if len(rows) < tile[count]:
                 raise CheckFailed(f"expert {tile['expert']} of step {self._step} has no beat {tile[at] + tile[count]}")
-            self._tiles[name].extend((slot, key, row.tobytes()) for row in rows)
-
-    def gives(self, cycle: int) -> Iterator[Beat]:
-        """Beats of input streams that are there from this cycle on."""
-        while self._fills and self._fills[0][0] <= cycle:
-            _, number, slot, key = self._fills.popleft()
-            self._places[slot] = key
-            yield from _packed(self.spec.port("fill"), number=number, ok=1)
-        for name, rows in self._tiles.items():
-            if rows:
-                place, expert, row = rows.popleft()
-                if place is not None and self._places[place] != expert:
-                    raise CheckFailed(f"place {place} is written while expert {expert} is read from it")
-                yield name, row, False
-
-
-def _packed(port: StreamPort, **values: int) -> Iterator[Beat]:
-    beats = port.pack(**{name: np.array([[value]]) for name, value in values.items()})
-    yield port.name, beats.data[0].tobytes(), False
+            first = max(self._next[name], cycle + 1)
+            self._next[name] = first + len(rows)
+            if tile["expert"]:
+                self._reads[tile["slot"]] = max(self._reads.get(tile["slot"], 0), self._next[name] - 1)
+            yield Gift(name, rows.tobytes(), first)
 
 
 def answered(case: Case, memory: FarMemory) -> Case:

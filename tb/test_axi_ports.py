@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gen.export import Product, export
-from gen.manifest import beat_bytes, pins, signal
+from gen.manifest import beat_bytes, pins, signal_name
 from gen.registry import UNITS
 from golden.axi import axi4_lite_slave, axi4_master
 from golden.ports import Field, StreamPort
@@ -71,7 +71,7 @@ def test_the_manifest_names_the_signals_of_a_channel(product: Product) -> None:
     for port, stream in zip(SPEC.ports, product.manifest["streams"], strict=True):
         assert tuple(pins(stream)) == port.pins
         assert beat_bytes(stream) == port.bytes
-        assert signal(stream, "valid") == port.signal("valid")
+        assert signal_name(stream, "valid") == port.signal("valid")
         assert [s["name"] for s in stream["signals"]] == [f"{port.name}{f.name}" for f in port.fields]
         assert "tdata_width" not in stream
     assert product.manifest["status"] == [{"name": "irq", "width": 1, "bits": ["an answer is there"]}]

@@ -12,13 +12,15 @@ Rules of play
     every sink stays ready for ``TAIL`` cycles, to catch what should not come. A case also ends when no beat moves for
     ``patience`` cycles, or when an output has ``SURPLUS`` beats too many. With ``reset_at`` the reset is high in that
     cycle alone, in which nothing counts as transferred; in the next cycle every output must be idle and the status must
-    be 0, and the case ends.
+    be 0, and the case ends. A :class:`World` is told of the beats of a cycle after it, of the inputs first, each in the
+    order of the ports; what it gives can be presented in the next cycle.
 """
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +34,10 @@ SURPLUS = 16
 PATIENCE = 4096
 
 VIOLATIONS = (
-    "tvalid was withdrawn before tready",
-    "tdata changed before tready",
-    "tlast changed before tready",
-    "tvalid is high after reset",
+    "valid was withdrawn before ready",
+    "data changed before ready",
+    "last changed before ready",
+    "valid is high after reset",
 )
 """What a player may find wrong with an output stream; players report the index."""
 
@@ -49,25 +51,81 @@ class Violation:
     cycle: int
 
 
-class World(Protocol):
-    """What answers a unit: it sees the beats that leave, and gives beats of input streams. For the cocotb player."""
+class CheckFailed(AssertionError):
+    """A played case is not what it should be: one line per finding."""
 
-    def sees(self, cycle: int, stream: str, beat: int) -> None: ...
 
-    def gives(self, cycle: int) -> Iterable[tuple[str, bytes, bool]]:
-        """Stream, tdata, tlast of beats that are there from this cycle on."""
-        ...
+@dataclass(frozen=True)
+class Gift:
+    """Beats for an input stream, packed one after another: beat ``i`` can be presented from cycle ``at + i * pace`` on,
+    not before those that were given before. ``last`` is the ``tlast`` of all of them."""
+
+    stream: str
+    data: bytes
+    at: int
+    pace: int = 1
+    last: bool = False
+
+
+class World:
+    """What stands around a unit and answers it: it is told of beats, and gives beats to inputs.
+
+    This one does nothing. What a world gives depends on the beats of ``answers`` and their cycles alone; so does
+    ``over``. ``notes``: streams of whose beats it is told at the latest before the next of ``answers``, which is
+    cheaper. A case plays a copy of its world.
+    """
+
+    answers: frozenset[str] = frozenset()
+    notes: frozenset[str] = frozenset()
+
+    @property
+    def over(self) -> bool:
+        """Whether the case may end, as far as this world is concerned."""
+        return True
+
+    def begins(self) -> Iterable[Gift]:
+        """What there is before anything was seen."""
+        return ()
+
+    def sees(self, cycle: int, stream: str, beat: int) -> Iterable[Gift]:
+        """A beat was transferred. :class:`CheckFailed` for one that must not be: it ends the case."""
+        return ()
+
+    def ends(self) -> Iterable[str]:
+        """What is wrong at the end of a case that was played to the end."""
+        return ()
+
+
+class Talk:
+    """A world during one play."""
+
+    def __init__(self, world: World):
+        self.world = copy.deepcopy(world)
+        self.findings: tuple[str, ...] = ()
+
+    def tell(self, cycle: int, stream: str, beat: int) -> list[Gift]:
+        """What the world gives when it sees a beat; nothing more after it has found something wrong."""
+        try:
+            return [] if self.findings else list(self.world.sees(cycle, stream, beat))
+        except CheckFailed as e:
+            self.findings = (str(e),)
+            return []
+
+    def end(self) -> None:
+        """The case was played to its end."""
+        self.findings = self.findings or tuple(self.world.ends())
 
 
 @dataclass(frozen=True)
 class Case:
     """One play from reset to the end.
 
-    ``inputs`` and ``outputs`` (expected) hold the beats of each stream, by port name. ``stall`` gives per stream the
-    probability of a pause in a cycle, in 256ths (0..255, absent is 0); ``seed`` fixes when. ``cycles``, if given, is
-    asserted exactly when nothing stalls. ``status`` is expected at the end. ``reset_at`` cuts the job with a reset in
-    that cycle: what came out before must be a prefix of the expectation. ``judged`` is false for a malformed job whose
-    outputs mean nothing: status, protocol and an end in time are still asserted.
+    ``inputs`` and ``outputs`` (expected) hold the beats of each stream, by port name; an output that is absent is
+    its ``world``'s: any beats may come. ``stall`` gives per stream the probability of a pause in a cycle, in 256ths
+    (0..255, absent is 0); ``seed`` fixes when. ``cycles``, if given, is asserted exactly when nothing stalls.
+    ``status`` is expected at the end. ``reset_at`` cuts the job with a reset in that cycle: what came out before must
+    be a prefix of the expectation. ``judged`` is false for a malformed job whose outputs mean nothing: status, protocol
+    and an end in time are still asserted.
     """
 
     name: str
@@ -81,7 +139,7 @@ class Case:
     reset_at: int | None = None
     judged: bool = True
     patience: int = PATIENCE
-    world: "World | None" = None
+    world: World = field(default_factory=World)
 
     def generator(self, stream: str) -> int:
         """Initial state of a stream's stall generator: never 0, and unlike its neighbours'."""
@@ -96,7 +154,8 @@ class Case:
 class Played:
     """What a player saw. ``taken`` counts the accepted beats of each input; ``first_in``, ``last_in``, ``first_out``
     and ``last_out`` are the cycles of the first and last accepted input beat and delivered output beat, of all
-    streams; ``ran`` is the number of cycles from reset to the end.
+    streams; ``ran`` is the number of cycles from reset to the end. ``findings`` are those of the case's world, and
+    ``world`` is how the case left it.
     """
 
     outputs: Mapping[str, Beats]
@@ -108,6 +167,8 @@ class Played:
     status: Mapping[str, int]
     violations: tuple[Violation, ...]
     ran: int
+    findings: tuple[str, ...] = ()
+    world: World = field(default_factory=World, compare=False)
 
     @property
     def cycles(self) -> int | None:
@@ -115,10 +176,6 @@ class Played:
         if self.first_in is None or self.last_out is None:
             return None
         return self.last_out - self.first_in + 1
-
-
-class CheckFailed(AssertionError):
-    """A played case is not what it should be: one line per finding."""
 
 
 def pauses(state: int, level: int) -> Iterator[bool]:
@@ -213,6 +270,9 @@ def _findings(case: Case, played: Played) -> Iterator[str]:
     ports = {p.name: p for p in case.ports}
     for v in played.violations:
         yield f"{ports[v.stream].prefix}: {VIOLATIONS[v.kind]} in cycle {v.cycle}"
+    yield from played.findings
+    if played.findings:
+        return  # the rest would say that the case was cut short
     for name, value in case.status.items():
         wanted = value if case.reset_at is None else 0
         if played.status[name] != wanted:
