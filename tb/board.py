@@ -10,7 +10,7 @@ from golden.ports import Beats
 from golden.soc.board import NodeSpec
 from golden.soc.uart import Ear, levels
 from tb.cosim import Play, compile
-from tb.dp16kd import MODEL
+from tb.ecp5_cells import models
 from tb.transactions import Case, Gift, World
 
 STEP = 24
@@ -52,7 +52,7 @@ class Simulated:
         self._ear = Ear(node.line.divisor)
         self._came = bytearray()
         self._free = 1  # the cycle in which the line to the node is free
-        rtl: Any = compile(node, optimise=True, product=product or fpga.simulation(node))  # type: ignore[arg-type]
+        self._rtl = rtl = compile(node, optimise=True, product=product or fpga.simulation(node))  # type: ignore[arg-type]
         nothing = {"rx": Beats(np.zeros((0, 1), np.uint8), np.zeros(0, np.bool_))}
         case = Case("line", node.ports, nothing, {}, patience=FOR_EVER, world=_Line(self._ear))
         self._play = Play(rtl, case)
@@ -93,4 +93,4 @@ def gates(node: NodeSpec) -> Product:
     """The simulation with the node as a netlist of ECP5 cells, as ``senbazuru fpga`` makes it."""
     product = fpga.simulation(node)
     made = netlist.ecp5(product, "line_node", dsp=True)
-    return netlist.put_back(product, made, netlist.ecp5_models() + MODEL)
+    return netlist.put_back(product, made, netlist.ecp5_models() + models())
