@@ -7,8 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.soc.bridge import ANSWER, CHECK, HEAD, MEANING, WORD, BridgeSpec, Command, Status, request
-from golden.soc.uart import BITS, Line
+from golden.soc.bridge import ANSWER, CHECK, HEAD, MEANING, WORD, Command, Status, request
 from golden.spec import SpecError
 
 TRIES = 3
@@ -59,6 +58,10 @@ class Host:
     def read(self, address: int) -> int:
         """A register."""
         return self._exchange(Command(0), address, 1)[0]
+
+    def registers(self, address: int, count: int) -> list[int]:
+        """Registers one after the other."""
+        return [int(word) for word in self._words(Command(0), address, count)]
 
     def write(self, address: int, value: int) -> None:
         """A register."""
@@ -139,13 +142,3 @@ class Serial:
         while self._port.read(4096):
             pass
         self._port.timeout = 1.0
-
-
-def seconds(line: Line, baud: int, data: int) -> float:
-    """How long so many bytes take on the line."""
-    return data * BITS / baud
-
-
-def frame_bytes(spec: BridgeSpec) -> int:
-    """Of the longest frame."""
-    return 8 + CHECK + WORD * spec.words

@@ -1,7 +1,7 @@
-"""Simulation models of block RAM and multiplier of ECP5, of which Yosys has none. Verilog, made for what Yosys writes.
+"""Simulation models of block RAM and multiplier of ECP5, of which Yosys has none. Verilog, for what Yosys writes.
 
-Not modelled: output registers, resets, cascades, chip selects, write-through, clocks that are inverted; a cell that asks
-for one of them ends the simulation.
+Not modelled: output registers, resets, cascades, chip selects, write-through, inverted clocks; a cell that asks for one
+of these ends the simulation.
 """
 
 from collections.abc import Iterator

@@ -169,7 +169,7 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "all addresses read": (AccessUnit, "elaborate", "mine & address & now.write", "mine & address & 0"),
     "the wrong bus": (AccessUnit, "elaborate", "now.memory == memory", "now.memory != memory"),
     "half a word": (AccessUnit, "_fields", "((1 << WORD) - 1)", "3"),
-    "the words of the request before": (Bridge, "elaborate", "write.en, write.addr", "0, write.addr"),
+    "the words of the request before": (Bridge, "elaborate", "write.en, write.addr", "Signal(), write.addr"),
 }
 
 

@@ -68,7 +68,7 @@ class NodeSpec:
         level = (Field("level", 1, "uint1"),)
         return (
             StreamPort("rx", "in", 1, level, "", "the line to the node, a beat per cycle; high where there is none"),
-            StreamPort("tx", "out", 1, level, "", "the line from the node: a beat when it changes, to be taken at once"),
+            StreamPort("tx", "out", 1, level, "", "the line from the node: a beat as it changes, to be taken at once"),
         )
 
     @property
