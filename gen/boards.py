@@ -63,7 +63,7 @@ class Pll:
     output: int
 
     OSCILLATOR = (400e6, 800e6)
-    PHASE_DETECTOR = (10e6, 400e6)
+    PHASE_DETECTOR = (3.125e6, 400e6)
 
     @classmethod
     def make(cls, source: float, wanted: float) -> "Pll":

@@ -27,9 +27,8 @@ CASES = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     configuration.add_arguments(parser)
     nodes.add_arguments(parser)
-    parser.add_argument(
-        "--port", required=True, help="the serial port; sim: RTL in Verilator; netlist: ECP5 cells there"
-    )
+    where = "the serial port; sim: its RTL in Verilator; netlist: its ECP5 cells there"
+    parser.add_argument("--port", required=True, help=where)
     parser.add_argument("--seed", metavar="N", type=configuration.natural, default=1, help="of the bench (default: 1)")
     often = f"of the bench, its first ones (default: {CASES}; 0: all)"
     parser.add_argument("--cases", metavar="N", type=configuration.natural, default=CASES, help=often)
