@@ -52,7 +52,7 @@ class Pins:
     def get(self) -> tuple[int, int]:
         data = 0
         for handle, lsb, _ in self._carry:
-            data |= int(handle.value) << lsb  # a single bit is no array, and has no to_unsigned
+            data |= int(handle.value) << lsb  # a scalar has no to_unsigned
         return data, 0 if self._last is None else int(self._last.value)
 
 

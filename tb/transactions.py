@@ -288,7 +288,7 @@ def _findings(case: Case, played: Played) -> Iterator[str]:
     if case.reset_at is not None:
         if played.ran <= case.reset_at:
             yield f"ended in cycle {played.ran - 1}, before the reset in cycle {case.reset_at}"
-        if not short:
+        if not short and played.world.over:
             yield f"the job was over before the reset in cycle {case.reset_at}: nothing was cut"
         return
     whole = True
