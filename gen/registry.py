@@ -29,6 +29,7 @@ from golden.moe.scoring import RouterSpec
 from golden.orizuru.engine import OrizuruSpec
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.bridge import BridgeSpec
+from golden.soc.memory import MemorySpec
 from golden.spec import SpecError, UnitSpec
 from hdl.kmeans.function import KMeansFunction
 from hdl.kmeans.lutgemm import LutGemm
@@ -50,6 +51,7 @@ from hdl.moe.prediction_table import ExpertTable
 from hdl.orizuru import engine as orizuru
 from hdl.soc.accelerator import Accelerator
 from hdl.soc.bridge import Bridge
+from hdl.soc.memory import AxiMemory
 
 
 @dataclass(frozen=True)
@@ -347,6 +349,19 @@ UNITS = {
             Accelerator,
             {
                 "tiny": {"bus": 64, "burst": 4, "depth": 8, "outstanding": 4, "gemm": "rows=2,cols=2"},
+            },
+            "simulated",
+        ),
+        Unit(
+            "axi_memory",
+            "memory on chip behind AXI4, for one master or several",
+            "for prototypes on FPGA boards",
+            MemorySpec,
+            AxiMemory,
+            {
+                "tiny": {"bus": 32, "words": 1024},
+                "single": {"bus": 64, "words": 512, "masters": 1},
+                "default": {},
             },
             "simulated",
         ),

@@ -143,6 +143,8 @@ def refused() -> Iterator[tuple[dict[str, int], str]]:
     yield {"bus": 96}, "bus must be one of 0, 32, 64, 128, 256, not 96"
 
 
+WORDS = "self._words(m, place, byte, symbol.byte)"
+
 # name: class, method, what stands there, what stands there instead; all of the configuration TINY
 FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "a wrong check is right": (Listener, "elaborate", "with m.If(~crc.match_detected):", "with m.If(0):"),
@@ -153,7 +155,7 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "odd addresses": (Listener, "_header", "address[:2].any() | beyond", "address[:1].any() | beyond"),
     "beyond the registers": (Listener, "_header", "address[:2].any() | beyond", "address[:2].any()"),
     "the check of the request before": (Listener, "elaborate", "~place.any()", "0"),
-    "no gap heard among words": (Listener, "elaborate", "self._cut(m, gap)\n        ", "pass\n        "),
+    "no gap heard among words": (Listener, "elaborate", f"{WORDS}\n            self._cut(m, gap)", WORDS),
     "words in the wrong order": (Listener, "_words", "Cat(word, byte)[8:]", "Cat(byte, word)[:24]"),
     "as many words as before": (Listener, "_header", "m.d.sync += place.eq(0)", "pass"),
     "an address without a step": (Executor, "elaborate", "Mux(now.fixed, 0, done << 2)", "0"),
@@ -162,7 +164,7 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "SLVERR for DECERR": (Executor, "elaborate", "answer.resp == DECERR", "0"),
     "never late": (Executor, "elaborate", "with m.Elif(late):", "with m.Elif(0):"),
     "stuck and forgotten": (Executor, "elaborate", "stuck.eq(1), ", ""),
-    "words after an error": (Executor, "elaborate", "                            self.o.payload.count.eq(0),\n", ""),
+    "words after an error": (Executor, "elaborate", "    self.o.payload.count.eq(0),\n", ""),
     "a check over too much": (Teller, "elaborate", "crc.start.eq(1)", "crc.start.eq(0)"),
     "the highest byte first": (Teller, "elaborate", "choose(self.word, 8, part)", "choose(self.word, 8, ~part)"),
     "an answer before the word went": (AccessUnit, "elaborate", "busy & ~address & ~word", "busy & ~address"),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tb import (
+    axi_memory,
     dispatch,
     expert_cache,
     expert_ffn,
@@ -43,6 +44,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "load_balance": load_balance.bench,
     "expert_cache": expert_cache.bench,
     "expert_table": expert_table.bench,
+    "axi_memory": axi_memory.bench,
     "uart_bridge": uart_bridge.bench,
 }
 """Bench of a unit: specification and seed in, list of cases out; the same seed gives the same cases."""
