@@ -12,7 +12,8 @@ from golden.ports import AxiChannel, Field
 INCR = 1
 """``burst``: addresses count up."""
 
-OKAY, SLVERR, DECERR = 0, 2, 3
+RESPONSES = ("OKAY", "EXOKAY", "SLVERR", "DECERR")
+OKAY, SLVERR, DECERR = (RESPONSES.index(name) for name in ("OKAY", "SLVERR", "DECERR"))
 """``resp``."""
 
 PAGE = 4096

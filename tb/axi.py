@@ -266,7 +266,7 @@ class Host(World):
     """
 
     ports: Sequence[StreamPort]
-    script: Sequence[Write | Read | Poll]
+    script: Sequence[Access]
     prefix: str = "s_axil"
 
     def __post_init__(self) -> None:
@@ -317,9 +317,9 @@ class Host(World):
         if not self.over:
             yield f"{self._name}: not answered"
 
-    def asks(self, cycle: int, access: Write | Read | Poll) -> Iterable[Gift]:
-        """One access more, behind a script that is over; a cycle that is past."""
-        self.script = [*self.script, access]
+    def asks(self, cycle: int, access: Access) -> Iterable[Gift]:
+        """Another access, in place of a script that is over, after a cycle."""
+        self.script, self._at, self.seen = [access], 0, []
         return self._next(cycle)
 
     @property

@@ -1,21 +1,25 @@
 """Bulk co-simulation: the exported Verilog as a function on arrays.
 
 ``rtl = compile(spec)`` builds the product of ``spec`` with Verilator into a shared library around a stream driver in
-C++; ``rtl(job)`` computes what ``spec.compute(job)`` computes, in the RTL.
+C++; ``rtl(job)`` computes what ``spec.compute(job)`` computes, in the RTL. A :class:`Session` is a unit with registers
+and memory that is used step by step.
 """
 
 import ctypes
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gen.export import Product, export
 from gen.manifest import beat_bytes
+from golden.axi import OKAY, RESPONSES
 from golden.ports import Beats
 from golden.spec import UnitSpec
+from tb.axi import AxiWorld, Host, Memory, Read, Write
 from tb.build import Build, Flags
 from tb.transactions import (
     PATIENCE,
@@ -140,11 +144,11 @@ class Rtl:
         return self._play(case, least=0, surplus=SURPLUS)
 
     def _play(self, case: Case, least: int, surplus: int) -> Played:
-        start = time.perf_counter()
         play = Play(self, case, least, surplus)
+        start = time.perf_counter()
         play.go()
-        played = play.played()
         self.seconds = time.perf_counter() - start
+        played = play.played()
         self.cycles, self.ran = played.cycles or 0, played.ran
         return played
 
@@ -153,8 +157,10 @@ class Play:
     """One play of a case, with the world that answers."""
 
     def __init__(self, rtl: Rtl, case: Case, least: int = 0, surplus: int = SURPLUS):
+        self._rtl = rtl  # the player lives as long as this
         self._library, self._player, self._manifest, self._case = rtl._library, rtl._player, rtl.manifest, case
         self._talk = Talk(case.world)
+        self.world = self._talk.world
         self._keep: list[Any] = []  # the arrays that the driver reads
         self._names = [s["name"] for s in self._manifest["streams"]]
         self._sides = {side: [s for s in self._manifest["streams"] if s["direction"] == side] for side in ("in", "out")}
@@ -173,14 +179,28 @@ class Play:
             **dict.fromkeys(_WHEN, -1),
         )
         self._library.player_begin(self._player, ctypes.byref(self._run), self._in)
-        self.give(self._talk.world.begins())
+        self.give(self.world.begins())
 
-    def go(self, until: int = _EVER) -> None:
-        """To the end, or to before a cycle."""
+    @property
+    def cycle(self) -> int:
+        """The next one."""
+        return int(self._run.ran)
+
+    @property
+    def status(self) -> dict[str, int]:
+        """The status outputs as they were in the last cycle."""
+        return {s["name"]: value for s, value in zip(self._manifest["status"], self._status, strict=True)}
+
+    @property
+    def faultless(self) -> bool:
+        return not self._talk.findings and all(c.violation < 0 for c in self._out)
+
+    def go(self, until: int = _EVER, enough: Callable[[], bool] = lambda: False) -> None:
+        """To the end, or to before a cycle, or until it is enough after what the world has seen."""
         run, talk, why = self._run, self._talk, _ASKS
         run.until = until
-        while why == _ASKS and not talk.findings:
-            run.waits = not talk.world.over
+        while why == _ASKS and not talk.findings and not enough():
+            run.waits = not self.world.over
             why = self._library.player_play(self._player, ctypes.byref(run), self._in, self._out, self._status)
             for cycle, stream, beat in self._notes():
                 self.give(talk.tell(cycle, stream, beat))
@@ -198,7 +218,7 @@ class Play:
             outputs={s["name"]: self._beats(i, s) for i, s in enumerate(self._sides["out"])},
             taken={name: self._in[i].moved for name, i in self._places.items()},
             **{when: None if getattr(self._run, when) < 0 else getattr(self._run, when) for when in _WHEN},
-            status={s["name"]: value for s, value in zip(self._manifest["status"], self._status, strict=True)},
+            status=self.status,
             violations=tuple(
                 Violation(s["name"], c.violation, c.violation_cycle)
                 for s, c in zip(self._sides["out"], self._out, strict=True)
@@ -206,11 +226,11 @@ class Play:
             ),
             ran=self._run.ran,
             findings=self._talk.findings,
-            world=self._talk.world,
+            world=self.world,
         )
 
     def _stream(self, stream: Mapping[str, Any], surplus: int) -> _Stream:
-        case, name, world = self._case, stream["name"], self._talk.world
+        case, name, world = self._case, stream["name"], self.world
         found = case.inputs if stream["direction"] == "in" else case.outputs
         beats = found[name] if name in found else Beats(np.empty((0, 1), np.uint8), np.empty(0, np.bool_))
         data = np.ascontiguousarray(beats.data)
@@ -244,3 +264,83 @@ class Play:
         last = np.empty(moved, dtype=np.uint8)
         self._library.player_fetch(self._player, sink, data.ctypes.data, last.ctypes.data)
         return Beats(data, last.astype(np.bool_))
+
+
+class AccessError(RuntimeError):
+    """A register access was answered with an error."""
+
+
+class _Desk(AxiWorld):
+    """A memory, and a host who may ask for more at any time."""
+
+    @property
+    def over(self) -> bool:
+        return False
+
+
+class Session:
+    """A unit with AXI4 and AXI4-Lite ports from its reset on, to be used step by step: time passes in :meth:`read`,
+    :meth:`write` and :meth:`step` alone.
+
+    ``memory``: what it stands on, 1 MiB of zeros unless given. ``stall`` as in a case, one level for all streams.
+    Each of the three raises :class:`~tb.transactions.CheckFailed` when the unit has broken a rule or does not answer.
+    """
+
+    def __init__(
+        self,
+        spec: UnitSpec,
+        memory: Memory | None = None,
+        *,
+        stall: int = 0,
+        seed: int = 0,
+        optimise: bool = False,
+        product: Product | None = None,
+    ):
+        memory = memory or Memory(spec.ports, np.zeros(1 << 20, np.uint8))
+        world = _Desk(memory, Host(spec.ports, []))
+        levels = dict.fromkeys([p.name for p in spec.ports], stall)
+        self._case = Case("session", spec.ports, {}, {}, levels, seed, patience=_EVER, world=world)
+        self._play = Play(compile(spec, optimise, product), self._case)
+        assert isinstance(self._play.world, _Desk)
+        self._world: _Desk = self._play.world  # the play's own
+
+    @property
+    def memory(self) -> NDArray[np.uint8]:
+        """The memory's bytes, to be read and written between two steps."""
+        return self._world.memory.image
+
+    @property
+    def cycle(self) -> int:
+        return self._play.cycle
+
+    @property
+    def status(self) -> dict[str, int]:
+        """The unit's status outputs, interrupts among them."""
+        return self._play.status
+
+    def write(self, address: int, value: int) -> None:
+        """Write a register; :class:`AccessError` when the unit answers with an error."""
+        self._ask(Write(address=address, value=value, resp=None))
+
+    def read(self, address: int) -> int:
+        """Read a register; :class:`AccessError` when the unit answers with an error."""
+        return self._ask(Read(address=address, resp=None))
+
+    def step(self, cycles: int) -> None:
+        self._go(cycles)
+
+    def _ask(self, access: Write | Read) -> int:
+        host = self._world.host
+        self._play.give(host.asks(self.cycle - 1, access))
+        self._go(PATIENCE, lambda: host.over)
+        if not host.over:
+            raise CheckFailed("\n".join(host.ends()))
+        ((value, resp),) = host.seen
+        if resp != OKAY:
+            raise AccessError(f"{type(access).__name__} of {access.address:#05x} was answered with {RESPONSES[resp]}")
+        return value
+
+    def _go(self, cycles: int, enough: Callable[[], bool] = lambda: False) -> None:
+        self._play.go(self.cycle + cycles, enough)
+        if not self._play.faultless:
+            check(self._case, self._play.played())

@@ -61,7 +61,8 @@ module dma (
   localparam CROSSES = 1, LAST_EARLY = 2, ALL_STROBES = 3, WITHDRAWN = 4, ADDRESS_CHANGES = 5, TOO_MANY = 6, OUTSIDE = 7,
              WORD_MORE = 8, WORD_LESS = 9, WRAPS = 10, NARROW = 11, LONG = 12, UNALIGNED = 13, DATA_CHANGES = 14,
              NO_STROBES = 15, DONE_EARLY = 16, NEVER_DONE = 17, ANSWERS_TWICE = 18, ANSWERS_EARLY = 19, ERROR_LOST = 20,
-             READS_EARLY = 21, BAD_ANSWER = 22, WRONG_REGISTER = 23, VALUE_CHANGES = 24, NO_RESET = 25;
+             READS_EARLY = 21, BAD_ANSWER = 22, WRONG_REGISTER = 23, VALUE_CHANGES = 24, NO_RESET = 25,
+             NO_ANSWER = 26;
   localparam IDLE = 0, READ = 1, DATA = 2, WRITE = 3, WORDS = 4, ANSWER = 5;
 
   reg [31:0] source, target, length;
@@ -188,7 +189,7 @@ module dma (
   reg [31:0] r_data;
   wire early = fault == ANSWERS_EARLY;
   wire write = s_axil_awvalid & s_axil_wvalid & ~b_valid;
-  wire read = s_axil_arvalid & ~r_valid;
+  wire read = s_axil_arvalid & ~r_valid & fault != NO_ANSWER;
   wire known_w = s_axil_awaddr <= 12'h010 & s_axil_awaddr[1:0] == 0;
   assign s_axil_awready = write, s_axil_wready = write, s_axil_arready = read & ~early;
   assign s_axil_bvalid = b_valid, s_axil_bresp = b_resp;

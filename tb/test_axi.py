@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from gen.export import Product
 from gen.manifest import manifest
+from gen.registry import UNITS
 from golden.axi import DECERR, SLVERR, axi4_lite_slave, axi4_master
 from golden.ports import StatusPort, StreamPort
 from golden.spec import UnitSpec
-from tb.axi import AxiWorld, Host, Memory, Poll, Read, Write
+from tb.axi import Access, AxiWorld, Host, Memory, Poll, Read, Write
+from tb.axi_bridge import UNIT, BridgeSpec
+from tb.cosim import AccessError, Session
 from tb.runner import PLAYERS, run_bulk, run_cocotb
 from tb.transactions import Case, CheckFailed
 
@@ -46,7 +49,7 @@ class Copy:
     target: int
     length: int
 
-    def script(self, fault: int = 0, status: int = DONE) -> list[Write | Read | Poll]:
+    def script(self, fault: int = 0, status: int = DONE) -> list[Access]:
         """Beginning, waiting, and what the registers show then."""
         return [
             Write(address=FAULT, value=fault),
@@ -84,7 +87,7 @@ def case_of(
     copy: Copy = COPY,
     fault: int = 0,
     *,
-    more: Sequence[Write | Read | Poll] = (),
+    more: Sequence[Access] = (),
     stall: Mapping[str, int] | int = 0,
     status: int = DONE,
     seed: int = 1,
@@ -92,7 +95,13 @@ def case_of(
     **memory: Any,
 ) -> Case:
     levels = dict.fromkeys([p.name for p in SPEC.ports], stall) if isinstance(stall, int) else dict(stall)
-    around = {"expected": copy.of(IMAGE), "base": BASE, "longest": 8, "outstanding": 2, "latency": 5} | memory
+    around: dict[str, Any] = {
+        "expected": copy.of(IMAGE),
+        "base": BASE,
+        "longest": 8,
+        "outstanding": 2,
+        "latency": 5,
+    } | memory
     world = AxiWorld(
         Memory(SPEC.ports, IMAGE, seed=seed, **around), Host(SPEC.ports, [*copy.script(fault, status), *more])
     )
@@ -223,3 +232,62 @@ def test_every_fault_is_named(player: str) -> None:
     assert str(failed.value).split("\n") == [
         f"{name}: {line}" for name, _, lines in FAULTS for line in lines.split("\n")
     ]
+
+
+def test_a_session_is_used_step_by_step() -> None:
+    session = Session(SPEC, Memory(SPEC.ports, IMAGE, base=BASE), product=PRODUCT)
+    assert session.read(CONTROL) == 0
+    session.memory[COPY.source - BASE :][:3] = 1, 2, 3
+    for address, value in ((SOURCE, COPY.source), (TARGET, COPY.target), (LENGTH, COPY.length), (CONTROL, 1)):
+        session.write(address, value)
+    before = session.cycle
+    assert session.read(CONTROL) == BUSY
+    session.step(1000)
+    assert before + 1000 < session.cycle < before + 1020
+    assert session.status == {"irq": 1}
+    assert session.read(CONTROL) == DONE
+    after = IMAGE.copy()
+    after[COPY.source - BASE :][:3] = 1, 2, 3
+    assert np.array_equal(session.memory, COPY.of(after))
+    with pytest.raises(AccessError, match=r"^Read of 0x044 was answered with SLVERR$"):
+        session.read(0x44)
+    session.write(FAULT, 3)  # the session goes on after an error
+
+
+def test_a_session_finds_what_a_case_finds() -> None:
+    """A beat against the rules, a beat that is not held: time passes in a write, too."""
+    for fault, finding in ((1, "64 bytes must not cross 4096"), (5, "data changed before ready")):
+        session = Session(SPEC, Memory(SPEC.ports, IMAGE, base=BASE), stall=128, seed=1, product=PRODUCT)
+        for address, value in ((SOURCE, COPY.source), (TARGET, COPY.target), (LENGTH, COPY.length), (FAULT, fault)):
+            session.write(address, value)
+        with pytest.raises(CheckFailed, match=finding):
+            session.write(CONTROL, 1)
+            session.step(1000)
+
+
+def test_who_does_not_answer_ends_a_session() -> None:
+    session = Session(SPEC, product=PRODUCT)
+    session.write(FAULT, 26)
+    with pytest.raises(CheckFailed, match=r"^s_axil access 0, Read of 0x000: not answered$"):
+        session.read(0)
+
+
+@pytest.mark.parametrize("player", PLAYERS)
+def test_an_exported_unit_is_played(player: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its channels are wires through the shell: each access to a register is one of memory."""
+    monkeypatch.setitem(UNITS, "axi_bridge", UNIT)
+    spec, image = BridgeSpec(), np.arange(256, dtype=np.uint8)
+    script = [
+        Read(address=0x10, value=0x13121110),
+        Write(address=0x10, value=0xAABBCCDD, strobes=0b0110),
+        Read(address=0x10, value=0x13BBCC10),
+        Write(address=0x80, value=0, resp=SLVERR),
+        Read(address=0x84, value=0x87868584, resp=DECERR),
+    ]
+    expected = np.concatenate((image[:0x11], [0xCC, 0xBB], image[0x13:])).astype(np.uint8)
+    errors = {range(0x80, 0x84): SLVERR, range(0x84, 0x88): DECERR}
+    memory = Memory(spec.ports, image, expected, longest=1, outstanding=1, errors=errors)
+    levels = [{}, {p.name: 100 for p in spec.ports if not p.name.endswith("aw")}]  # or data would overtake the address
+    world = AxiWorld(memory, Host(spec.ports, script))
+    cases = [Case("bridge", spec.ports, {}, {}, stall, 1, status={"irq": 0}, world=world) for stall in levels]
+    PLAYERS[player](spec, cases, 1)

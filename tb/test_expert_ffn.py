@@ -150,6 +150,8 @@ def test_against_real_arithmetic(align: int) -> None:
         ({"slots": 6}, "slots must be at most experts = 5, not 6"),
         ({"d": 544}, "d must be a multiple of 64, not 544"),
         ({"neurons": 80}, "neurons must be a multiple of 32, not 80"),
+        ({"ring": 1000}, "ring must be a power of two, not 1000"),
+        ({"ring": 512}, "ring must be at least 576, the steps of a tile, not 512"),
         ({"rows": 64, "d": 512, "neurons": 512}, "cols must be at least 128 with 64 rows, not 64"),
     ],
 )

@@ -148,11 +148,20 @@ class ExpertFFNSpec(UnitSpec):
     reach: int = param(4, "SiLU: the table goes to two to this", low=1, high=5)
     segments: int = param(5, "SiLU: segments per unit, two to this", low=1, high=8)
 
+    ring: int | None = param(
+        None,
+        "steps of weights that are kept, a power of two; derived: the least for a tile, and half of one that comes "
+        "while it is used",
+        low=16,
+        high=65536,
+    )
+
     def _derive(self) -> dict[str, Any]:
-        return {"lanes": max(8, 1 << (self.rows + SPARE - 1).bit_length())}
+        lanes = max(8, 1 << (self.rows + SPARE - 1).bit_length())
+        return {"lanes": lanes, "ring": 1 << (3 * max(self.d, self.neurons) // 2 - 1).bit_length()}
 
     def _check(self) -> None:
-        for name in ("rows", "cols", "lanes", "group"):
+        for name in ("rows", "cols", "lanes", "group", "ring"):
             value = getattr(self, name)
             if value & (value - 1):
                 raise SpecError(f"{name} must be a power of two, not {value}")
@@ -165,6 +174,9 @@ class ExpertFFNSpec(UnitSpec):
             for unit in units:
                 if getattr(self, name) % unit:
                     raise SpecError(f"{name} must be a multiple of {unit}, not {getattr(self, name)}")
+        least = max(self.d, self.neurons)
+        if self.depth < least:
+            raise SpecError(f"ring must be at least {least}, the steps of a tile, not {self.ring}")
         _ = self.engine, self.silu
         if self.words > self.cols:
             raise SpecError(f"cols must be at least {self.words} with {self.rows} rows, not {self.cols}")
@@ -208,9 +220,10 @@ class ExpertFFNSpec(UnitSpec):
         return self.engine.words
 
     @property
-    def ring(self) -> int:
-        """Steps of weights that are kept: a tile, and nearly half of one at least that comes while it is used."""
-        return 1 << (3 * self.engine.k_max // 2 - 1).bit_length()
+    def depth(self) -> int:
+        """Steps of weights that are kept."""
+        assert self.ring
+        return self.ring
 
     @property
     def most_tiles(self) -> int:
@@ -338,7 +351,7 @@ class ExpertFFNSpec(UnitSpec):
         return {
             "latency": self.latency,
             "macs_per_cycle": self.rows * self.cols,
-            "ring_steps": self.ring,
+            "ring_steps": self.depth,
             f"steps_shared_{self.tokens}_tokens": sum(p.tiles * p.passes * p.steps for p in shared),
         }
 

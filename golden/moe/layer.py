@@ -85,9 +85,17 @@ class MoEParameters(UnitSpec):
     selector: str = param("queue", "variant of the top-k engine", choices=RANKED)
     reach: int = param(4, "SiLU: the table goes to two to this", low=1, high=5)
     segments: int = param(5, "SiLU: segments per unit, two to this", low=1, high=8)
+    ring: int | None = param(
+        None,
+        "steps of weights that are kept, a power of two; derived: the least for a tile, and half of one that comes "
+        "while it is used",
+        low=16,
+        high=65536,
+    )
 
     def _derive(self) -> dict[str, Any]:
-        return {"slots": self.experts, "lanes": self._experts(None).lanes}
+        experts = self._experts(None)
+        return {"slots": self.experts, "lanes": experts.lanes, "ring": experts.ring}
 
     def _check(self) -> None:
         if self.router_align not in ALIGNED:
@@ -97,7 +105,7 @@ class MoEParameters(UnitSpec):
     # --- units ---
 
     def _experts(self, slots: int | None) -> ExpertFFNSpec:
-        shared = ("d", "neurons", "experts", "tokens", "rows", "cols", "lanes", "weight", "group", "align", "core")
+        shared = ("d", "neurons", "experts", "tokens", "rows", "cols", "lanes", "weight", "group", "align", "core", "ring")
         values = {name: getattr(self, name) for name in (*shared, "scaled", "reach", "segments")}
         return ExpertFFNSpec(**values | {"slots": slots or self.experts})
 

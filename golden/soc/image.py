@@ -18,6 +18,9 @@ from golden.spec import SpecError
 
 Bytes = NDArray[np.uint8]
 
+APART = 32
+"""No word of any bus has bytes that are read and bytes that are written."""
+
 
 @dataclass(frozen=True, eq=False)
 class Job:
@@ -35,12 +38,22 @@ class Placed:
     lane: Lane
     entry: Entry
 
+    def beats(self, memory: Bytes, base: int = 0) -> Beats:
+        """Its beats, in order, from the rows of its entry; tlast at the end of each. The first byte has the address
+        ``base``."""
+        offsets = np.arange(self.entry.beats, dtype=np.int64) << self.lane.slot
+        slots = (self.entry.starts()[:, None] - base + offsets).ravel()
+        last = np.arange(1, len(slots) + 1) % self.entry.beats == 0
+        data = memory[slots[:, None] + np.arange(self.lane.port.bytes)]
+        return Beats(data, last & bool(self.lane.port.last))
+
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """Memory before and after a list of jobs; ``known`` are the bytes that do not depend on time. ``list`` is the
-    address of ``records`` records, ``jobs`` has where the streams of each job are."""
+    """Memory from address ``base`` on, before and after a list of jobs; ``known`` are the bytes that do not depend on
+    time. ``list`` is the address of ``records`` records, ``jobs`` has where the streams of each job are."""
 
+    base: int
     before: Bytes
     after: Bytes
     known: NDArray[np.bool_]
@@ -52,10 +65,14 @@ class Image:
         """A stream of a job."""
         return next(p for p in self.jobs[job] if p.lane.name == stream)
 
+    def outputs(self, job: int, memory: Bytes) -> dict[str, Beats]:
+        """What a job's unit has left in memory, for its ``result``."""
+        return {p.lane.name: p.beats(memory, self.base) for p in self.jobs[job] if p.lane.port.direction == "out"}
+
 
 def lay_out(spec: AcceleratorSpec, jobs: Sequence[Job], base: int = 0, rng: np.random.Generator | None = None) -> Image:
-    """The list, then the streams of each job, from address ``base`` on; ``rng`` fills what is between, and what
-    will be written, and leaves gaps.
+    """The list, then the streams of each job, from address ``base`` on, a multiple of ``APART``; ``rng`` fills what is
+    between, and what will be written, and leaves gaps.
 
     ``SpecError`` for a kind that there is no unit for, and for a job whose rows are not alike: it would be several.
     """
@@ -79,8 +96,8 @@ class _Plan:
     def __init__(self, spec: AcceleratorSpec, base: int, rng: np.random.Generator | None):
         self.spec = spec
         self.rng = rng
-        self.end = base
-        self.pieces: list[tuple[int, Bytes, bool, NDArray[np.bool_] | None]] = []
+        self.base = self.end = base
+        self.pieces: list[tuple[int, Bytes, NDArray[np.bool_] | None]] = []
 
     def room(self, size: int, align: int) -> int:
         """The address of so many bytes that nothing else has."""
@@ -89,8 +106,9 @@ class _Plan:
         self.end = at + size
         return at
 
-    def write(self, at: int, data: Bytes, result: bool = False, timed: NDArray[np.bool_] | None = None) -> None:
-        self.pieces.append((at, data.ravel(), result, None if timed is None else timed.ravel()))
+    def write(self, at: int, data: Bytes, timed: NDArray[np.bool_] | None = None) -> None:
+        """What is there before; with ``timed``, after the jobs, and which bytes of it depend on time."""
+        self.pieces.append((at, data.ravel(), None if timed is None else timed.ravel()))
 
     def inputs(self, engine: Engine, job: Any) -> list[Placed]:
         """Those that have beats."""
@@ -136,25 +154,27 @@ class _Plan:
     def outputs(self, engine: Engine, job: Any) -> list[Placed]:
         beats = engine.spec.outputs(job, engine.spec.compute(job))
         placed = []
+        self.room(0, APART)
         for lane in engine.outputs:
             data = _slots(lane, beats[lane.name].data)
             at = self.room(data.size, 1 << lane.slot)
-            self.write(at, data, True, _slots(lane, _timed(lane, len(data))).astype(np.bool_))
+            self.write(at, data, _slots(lane, _timed(lane, len(data))).astype(np.bool_))
             placed.append(Placed(lane, Entry(lane.number, at, len(data))))
+        self.room(0, APART)
         return placed
 
     def image(self, at: int, records: int, jobs: tuple[tuple[Placed, ...], ...]) -> Image:
-        size = -(-self.end // self.spec.bus_bytes) * self.spec.bus_bytes
+        size = self.room(0, APART) - self.base
         before = self.rng.integers(0, 256, size, np.uint8) if self.rng else np.zeros(size, np.uint8)
-        for start, data, result, _ in self.pieces:
-            if not result:
-                before[start : start + data.size] = data
+        for start, data, timed in self.pieces:
+            if timed is None:
+                before[start - self.base :][: data.size] = data
         after, known = before.copy(), np.ones(size, np.bool_)
-        for start, data, result, timed in self.pieces:
-            if result:
-                after[start : start + data.size] = data
-                known[start : start + data.size] = ~timed
-        return Image(before, after, known, at, records, jobs)
+        for start, data, timed in self.pieces:
+            if timed is not None:
+                after[start - self.base :][: data.size] = data
+                known[start - self.base :][: data.size] = ~timed
+        return Image(self.base, before, after, known, at, records, jobs)
 
 
 def _slots(lane: Lane, data: Bytes) -> Bytes:

@@ -123,7 +123,7 @@ class ExpertFFN(wiring.Component):
         for name, shift in (("wgt", 0), ("par", group)):
             port, sink = sources[name], getattr(engine, name)
             of = (most[0] >> shift, *most[1:])
-            m.submodules[f"ring_{name}"] = ring = Shared(Ring, spec.engine.port(name).width, spec.ring >> shift, of)
+            m.submodules[f"ring_{name}"] = ring = Shared(Ring, spec.engine.port(name).width, spec.depth >> shift, of)
             m.d.comb += [
                 ring.due.eq(taken),
                 ring.more.eq(fetcher.steps >> shift),

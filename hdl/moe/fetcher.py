@@ -53,7 +53,7 @@ class Fetcher(wiring.Component):
         m = Module()
         spec = self.spec
         # a ring of parameters has room, too: while it cannot go on it is ahead of the weights
-        space = Signal(range(spec.ring + 1), init=spec.ring)
+        space = Signal(range(spec.depth + 1), init=spec.depth)
         busy = Signal()
         down = Signal()
         tile = Signal(index_bits(spec.most_tiles))
