@@ -13,7 +13,7 @@ from golden.spec import SpecError
 TRIES = 3
 """Of a request that is not replied to as it should be, with silence between."""
 
-FRAMING = {Status.BEGIN, Status.CHECKSUM, Status.CUT}
+FRAMING = range(Status.BEGIN, Status.CUT + 1)
 """What a disturbed line may be the cause of: nothing was done, so it is tried again."""
 
 
@@ -47,8 +47,8 @@ class Host:
     """Reads and writes by frames of at most ``frame`` words.
 
     A request without a proper reply, or that did not arrive as it was sent, is repeated after silence, at most twice:
-    reads, and writes of the same words, may be done twice. :class:`LineError` after that; :class:`Refused` for what the
-    bus answered with an error, and for what no node would do.
+    reads, and writes of the same words, may be done twice. After that :class:`LineError`, or :class:`Refused` where the
+    node says why; that at once where the bus answers with an error.
     """
 
     def __init__(self, wire: Wire, frame: int):
@@ -97,14 +97,17 @@ class Host:
 
     def _exchange(self, command: Command, address: int, words: Sequence[int] | int) -> list[int]:
         asked = words if isinstance(words, int) else 0
+        status = None
         for _ in range(TRIES):
             self._wire.write(request(command, address, words))
             status, found = self._reply()
             if status == Status.OK and len(found) == asked:
                 return found
-            if status is not None and status not in FRAMING | {Status.OK}:
-                raise Refused(status, address)
+            if status and status not in FRAMING:
+                break
             self._wire.settle()
+        if status:
+            raise Refused(status, address)
         raise LineError(f"the node must reply to a request at address {address:#x}, {TRIES} went without")
 
     def _reply(self) -> tuple[Status | None, list[int]]:

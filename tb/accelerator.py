@@ -191,9 +191,7 @@ def _of_kind(spec: AcceleratorSpec, rng: np.random.Generator, kind: str, number:
 
 def _registers(spec: AcceleratorSpec, seed: int) -> Case:
     """All can be read; those that keep what is written do so, byte by byte; there are no others."""
-    script: list[Access] = [
-        Read(address=r.address, value=spec.constants.get(r.name, r.reset)) for r in REGISTERS
-    ]
+    script: list[Access] = [Read(address=r.address, value=spec.constants.get(r.name, r.reset)) for r in REGISTERS]
     for r in REGISTERS:
         if r.access == "rw":
             script += [

@@ -40,6 +40,8 @@ class Transfer:
 class Masters(World):
     """Each master has its script: the next burst when those before are answered.
 
+    ``finished``: the cycle of each one's last answer so far.
+
     It finds: answers that no burst asked for; words, responses, ``last`` and ``id`` that are not as they should be.
     What is read must be what the same master wrote last: no two may use the same bytes.
     """
@@ -56,6 +58,7 @@ class Masters(World):
         self._asked = [deque() for _ in self.scripts]
         self._words = [[] for _ in self.scripts]
         self._bytes: dict[int, int] = {}
+        self.finished = [0 for _ in self.scripts]
         self._channels = {port.name: Channel(ports, port.name) for port in ports}
         self._of = {f"{of}_{name}": n for n, of in enumerate(self.spec.prefixes) for name in ("r", "b")}
         self.answers = frozenset(self._of)
@@ -101,6 +104,7 @@ class Masters(World):
         if not last:
             return ()
         self._asked[n].popleft()
+        self.finished[n] = cycle
         self._words[n].clear()
         if write and resp == OKAY:
             self._store(transfer)

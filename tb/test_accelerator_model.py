@@ -36,8 +36,11 @@ SPEC = AcceleratorSpec(**ALL)
         ({"gemm": "rows"}, "gemm must be off, on, or name=value with commas between them, not 'rows'"),
         ({"gemm": "rows=0"}, "gemm: rows must be an integer between 1 and 64, not 0"),
         ({"moe": "d=640"}, "moe: d must be a multiple of cols and lanes, not 640"),
-        ({"topk": "keys=3"}, "topk: 'keys' is not a parameter; it must be one of n, key, k_max, lanes, sides, ties, "
-                             "variant, pair, every, within, did you mean key?"),
+        (
+            {"topk": "keys=3"},
+            "topk: 'keys' is not a parameter; it must be one of n, key, k_max, lanes, sides, ties, "
+            "variant, pair, every, within, did you mean key?",
+        ),
     ],
 )
 def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:

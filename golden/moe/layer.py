@@ -105,7 +105,20 @@ class MoEParameters(UnitSpec):
     # --- units ---
 
     def _experts(self, slots: int | None) -> ExpertFFNSpec:
-        shared = ("d", "neurons", "experts", "tokens", "rows", "cols", "lanes", "weight", "group", "align", "core", "ring")
+        shared = (
+            "d",
+            "neurons",
+            "experts",
+            "tokens",
+            "rows",
+            "cols",
+            "lanes",
+            "weight",
+            "group",
+            "align",
+            "core",
+            "ring",
+        )
         values = {name: getattr(self, name) for name in (*shared, "scaled", "reach", "segments")}
         return ExpertFFNSpec(**values | {"slots": slots or self.experts})
 
