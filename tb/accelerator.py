@@ -1,168 +1,25 @@
 """The bench of unit ``accelerator``: lists of jobs in a memory behind AXI4, started over AXI4-Lite."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from golden.axi import SLVERR
-from golden.ports import Beats, StreamPort
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.image import Image, Job, lay_out
 from golden.soc.registers import ADDRESS, REGISTERS
-from tb import kmeans_linear, mixpe, moe_ffn, orizuru
-from tb.axi import Access, AxiWorld, Host, Memory, Poll, Read, Write
+from tb import accelerator_errors
+from tb.accelerator_host import QUIET, RESET, case, ends, jobs_of, random_jobs, reads, run, starts, world
+from tb.axi import Access, Read, Write
 from tb.transactions import Case
 
-START, CLEAR, RESET = 1, 2, 4
-BUSY, DONE, ERROR, QUIET = 1, 2, 4, 8
-EVENT_DONE, EVENT_ERROR = 1, 2
-
 FAR = 0x9A_BCDE_F000
-"""An address of 40 bits, near the end of a page."""
-
-TINY = {
-    "gemm": "rows=2,cols=2",
-    "linear": "act_bits=2,weight_bits=2,k_max=16,n_max=8,lanes=2,lines=2,codes=4,outliers=2",
-    "topk": "n=8,lanes=4,key=int8",
-    "moe": "d=32,neurons=32,experts=3,tokens=5,rows=2,cols=4,group=16",
-}
-"""Small units of all kinds."""
-
-
-# --- jobs ---
-
-
-def _copies(spec: AcceleratorSpec, rng: np.random.Generator) -> Iterator[Any]:
-    while True:
-        words = int(rng.integers(1, 3 * spec.burst))
-        yield rng.integers(0, 256, (words, spec.bus_bytes), np.uint8)
-
-
-def _gemms(spec: AcceleratorSpec, rng: np.random.Generator) -> Iterator[Any]:
-    """Of up to 3 x 3 tiles."""
-    gemm = spec.engine("gemm").spec
-    while True:
-        m, n = (int(rng.integers(1, 3 * size)) for size in (gemm.tokens, gemm.cols))
-        yield mixpe.random_job(gemm, rng, m, int(rng.integers(1, 50)), n)
-
-
-def _linears(spec: AcceleratorSpec, rng: np.random.Generator) -> Iterator[Any]:
-    linear = spec.engine("linear").spec
-    while True:
-        sizes = [tuple(map(int, rng.integers(1, (linear.k_max, linear.n_max), endpoint=True))) for _ in range(3)]
-        yield from kmeans_linear.chain(linear, rng, sizes)
-
-
-def _vectors(spec: AcceleratorSpec, rng: np.random.Generator) -> Iterator[Any]:
-    while True:
-        yield orizuru.random_vector(spec.engine("topk").spec, rng)
-
-
-def _batches(spec: AcceleratorSpec, rng: np.random.Generator) -> Iterator[Any]:
-    while True:
-        yield from moe_ffn.chain(spec.engine("moe").spec, rng, 2)
-
-
-_JOBS: dict[str, Callable[[AcceleratorSpec, np.random.Generator], Iterator[Any]]] = {
-    "copy": _copies,
-    "gemm": _gemms,
-    "linear": _linears,
-    "topk": _vectors,
-    "moe": _batches,
-}
-
-
-def random_jobs(spec: AcceleratorSpec, rng: np.random.Generator, number: int) -> list[Job]:
-    """Jobs of all kinds, in any order; some use the tables of the one of their kind before."""
-    kinds = {engine.name: _JOBS[engine.name](spec, rng) for engine in spec.engines}
-    order = [kind for _ in range(number) for kind in rng.permutation(list(kinds))]
-    return [Job(str(kind), next(kinds[kind])) for kind in order[:number]]
-
-
-# --- around the unit ---
-
-
-@dataclass
-class Watched(Memory):
-    """A memory whose bytes are as expected where ``known``."""
-
-    known: NDArray[np.bool_] = field(default_factory=lambda: np.ones(0, np.bool_))
-
-    def ends(self) -> Iterator[str]:
-        if self.expected is not None:
-            self.image = np.where(self.known, self.image, self.expected)
-        return super().ends()
-
-
-def starts(image: Image, timeout: int = 0) -> list[Access]:
-    """Everything that a list needs."""
-    return [
-        Write(address=ADDRESS["LIST"], value=image.list & 0xFFFFFFFF),
-        Write(address=ADDRESS["LIST_HIGH"], value=image.list >> 32),
-        Write(address=ADDRESS["LIST_RECORDS"], value=image.records),
-        Write(address=ADDRESS["TIMEOUT"], value=timeout),
-        Write(address=ADDRESS["CONTROL"], value=START),
-    ]
-
-
-def ends(status: int = DONE | QUIET, every: int = 16) -> Poll:
-    """Not busy, and in that state."""
-    return Poll(address=ADDRESS["STATUS"], value=status, mask=0xF, every=every)
-
-
-def stuck(status: int) -> Poll:
-    """In that state, whatever it is."""
-    return Poll(address=ADDRESS["STATUS"], value=status, mask=BUSY | ERROR)
-
-
-def reads(**registers: int) -> list[Access]:
-    return [Read(address=ADDRESS[name], value=value) for name, value in registers.items()]
-
-
-def run(image: Image) -> list[Access]:
-    """A list, to its end."""
-    return [*starts(image), ends(), *reads(ERROR=0, JOBS_DONE=len(image.jobs), UNIT_STATUS=0)]
-
-
-def world(spec: AcceleratorSpec, image: Image, script: Sequence[Access], **values: Any) -> AxiWorld:
-    """``values`` of the memory."""
-    memory = Watched(
-        spec.ports,
-        image.before,
-        **{"expected": image.after, "known": image.known, "base": image.base} | values,
-        longest=spec.burst,
-        outstanding=spec.outstanding,
-    )
-    return AxiWorld(memory, Host(spec.ports, script))
-
-
-def case(
-    spec: AcceleratorSpec,
-    name: str,
-    around: AxiWorld,
-    seed: int = 0,
-    stall: dict[str, int] | int = 0,
-    irq: int = 0,
-    **values: Any,
-) -> Case:
-    levels = dict.fromkeys([p.name for p in spec.ports], stall) if isinstance(stall, int) else stall
-    nothing = {p.name: _none(p) for p in spec.ports if p.direction == "in"}
-    values = {"patience": 100_000} | values
-    return Case(name, spec.ports, nothing, {}, levels, seed, status={"irq": irq}, world=around, **values)
-
-
-def _none(port: StreamPort) -> Beats:
-    return Beats(np.zeros((0, port.bytes), np.uint8), np.zeros(0, np.bool_))
-
-
-# --- bench ---
+"""An address of 40 bits, at the beginning of a page."""
 
 
 def bench(spec: AcceleratorSpec, seed: int) -> list[Case]:
-    """Registers; jobs of all kinds under every memory and stall; reset in mid-job, of the units and of all."""
+    """Registers; jobs of all kinds under every memory and stall; resets in mid-job, of the units and of all; errors."""
     rng = np.random.default_rng(seed)
     mixed = lay_out(spec, random_jobs(spec, rng, 2 * len(spec.engines)), FAR - 96, rng)
 
@@ -173,7 +30,7 @@ def bench(spec: AcceleratorSpec, seed: int) -> list[Case]:
     sinks = {p.name: 96 for p in spec.ports if p.direction == "out"}
     return [
         _registers(spec, seed),
-        *(play(f"{e.name}-alone", lay_out(spec, _of_kind(spec, rng, e.name, 3), 0, rng)) for e in spec.engines),
+        *(play(f"{e.name}-alone", lay_out(spec, jobs_of(spec, rng, e.name, 3), 0, rng)) for e in spec.engines),
         *(play(f"latency-{n}", latency=n) for n in (1, 20, 150)),
         play("slow", pace=3),
         play("jitter", jitter=40),
@@ -181,12 +38,8 @@ def bench(spec: AcceleratorSpec, seed: int) -> list[Case]:
         play("both-jitter", stall=128, jitter=30),
         *(play(f"{p.name}-late", stall={p.name: 220}) for p in spec.ports),
         *_cut(spec, rng, seed),
+        *accelerator_errors.cases(spec, seed),
     ]
-
-
-def _of_kind(spec: AcceleratorSpec, rng: np.random.Generator, kind: str, number: int) -> list[Job]:
-    jobs = _JOBS[kind](spec, rng)
-    return [Job(kind, next(jobs)) for _ in range(number)]
 
 
 def _registers(spec: AcceleratorSpec, seed: int) -> Case:
@@ -219,7 +72,7 @@ def _registers(spec: AcceleratorSpec, seed: int) -> Case:
 
 def _cut(spec: AcceleratorSpec, rng: np.random.Generator, seed: int) -> Iterator[Case]:
     """A list is stopped in mid-job and begun again, by RESET and by a reset of all."""
-    jobs = [job for e in spec.engines for job in _of_kind(spec, rng, e.name, 1)]
+    jobs = [job for e in spec.engines for job in jobs_of(spec, rng, e.name, 1)]
     image = lay_out(spec, jobs, 64, rng)
     for n, at in enumerate((1, 9, 40, 90, 140, 200, 333)):
         script = [

@@ -12,7 +12,7 @@ from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.descriptor import ENTRY, HEADER, RECORD, STOP
 from golden.soc.image import APART, Image, Job, lay_out
 from golden.soc.registers import ADDRESS, Error
-from tb import accelerator as host
+from tb import accelerator_host as host
 from tb import mixpe
 from tb.axi import Access, Read, Write
 from tb.transactions import Case
@@ -78,7 +78,7 @@ TROUBLES = (
     Trouble("decerr-on-a-write", Error.WRITE_DECERR, "o", answer=DECERR),
     Trouble("memory-too-slow", Error.TIMEOUT, LIST, timeout=LATE // 2, latency=LATE),
     Trouble("input-too-short", Error.TIMEOUT, "par", {"rows": 1, "repeats": 1}, timeout=200, blamed="header"),
-    Trouble("input-too-long", Error.TIMEOUT, "scl", {"repeats": 9}, timeout=200, blamed="header"),
+    Trouble("input-too-long", Error.TIMEOUT, "scl", {"repeats": 9, "repeat_stride": 0}, timeout=200, blamed="header"),
     Trouble("output-too-long", Error.TIMEOUT, "o", {"repeats": 2}, timeout=200, blamed="header"),
     Trouble("output-too-short", Error.SURPLUS, "o", {"beats": 1}, blamed="header"),
     Trouble("status-bit", Error.UNIT, "act", {"beats": 10, "rows": 4, "stride": 0}, blamed="header"),
@@ -86,7 +86,8 @@ TROUBLES = (
 """Each is a bench: the list stops, tells code, job and address, keeps its counters; after CLEAR the next one runs."""
 
 
-def bench(spec: AcceleratorSpec, seed: int) -> Iterator[Case]:
+def cases(spec: AcceleratorSpec, seed: int) -> Iterator[Case]:
+    """Of a configuration with a unit for GEMM."""
     rng = np.random.default_rng(seed)
     good = lay_out(spec, _jobs(spec, rng), 0, rng)
     for n, trouble in enumerate(TROUBLES):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tb import (
+    accelerator,
     axi_memory,
     dispatch,
     expert_cache,
@@ -44,6 +45,7 @@ BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "load_balance": load_balance.bench,
     "expert_cache": expert_cache.bench,
     "expert_table": expert_table.bench,
+    "accelerator": accelerator.bench,
     "axi_memory": axi_memory.bench,
     "uart_bridge": uart_bridge.bench,
 }
