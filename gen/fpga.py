@@ -81,7 +81,7 @@ def simulation(node: NodeSpec) -> Product:
     shell = AxiShell(Shared(LineShell, node, unit(node.inner.unit).hardware(node.inner)), node.ports)
     text, order = elaborate(shell, "line")
     whole = "\n".join(tidy(text, order))
-    return Product("line", whole, manifest(node, "line", whole), "", "")
+    return Product("line", whole, manifest(node, "line", whole), "", "")  # type: ignore[arg-type]
 
 
 def project(node: NodeSpec, board: Board, clock: float) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Boards as a host sees them: the client of the serial line, nodes in Verilator, as RTL and as netlists."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,25 +12,27 @@ from gen.registry import unit
 from golden.axi import OKAY, SLVERR
 from golden.mixpe.pe import PESpec
 from golden.ports import Beats
-from golden.soc import registers
+from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.board import NodeSpec
-from golden.soc.bridge import ANSWER, GAP, Access, BridgeSpec, Device, Status, request
-from golden.soc.image import Image, lay_out
+from golden.soc.bridge import ANSWER, GAP, Access, BridgeSpec, Command, Device, Status, request
+from golden.soc.image import Image, Job, lay_out
 from golden.soc.mailbox import CONTROL, DATA, ID, IDENTIFIER, LEVEL, SLACK, STATUS, MailboxSpec
 from golden.soc.uart import Ear, Line, levels
 from golden.spec import SpecError
 from hdl.soc.mailbox import Mailbox, Queue
 from scripts.cli import main
+from scripts.lists import Lists
 from scripts.streams import Streams, playable
 from scripts.uart import Host, LineError, Refused
-from tb.accelerator import DONE, QUIET, START, random_jobs
+from tb.accelerator_host import random_jobs
 from tb.board import Simulated, gates
 from tb.faults import one_in, rewritten
 from tb.mixpe_pe import bench
 from tb.transactions import check
 
 LINE = Line(divisor=4, silence=64)
-PE = NodeSpec(inner=PESpec(group=16), line=LINE, frame=16, queue=64, depth=64)
+UNIT = PESpec(group=16)
+PE = NodeSpec(inner=UNIT, line=LINE, frame=16, queue=64, depth=64)
 ACCELERATOR = NodeSpec(inner=unit("accelerator").configure("tiny"), line=LINE, frame=64, queue=64, memory=1024)
 
 
@@ -142,13 +145,13 @@ def node(spec: NodeSpec, netlist: bool = False) -> Host:
 def test_a_unit_plays_its_bench_behind_a_line() -> None:
     assert PE.mailbox
     streams = Streams(node(PE), PE.mailbox)
-    for case in filter(playable, bench(PE.inner, 1)[1:6]):  # type: ignore[arg-type]
+    for case in filter(playable, bench(UNIT, 1)[1:6]):
         check(*streams.play(case))
 
 
 def test_what_is_wrong_is_found() -> None:
     assert PE.mailbox
-    case = bench(PE.inner, 1)[2]  # type: ignore[arg-type]
+    case = bench(UNIT, 1)[2]
     case, played = Streams(node(PE), PE.mailbox).play(case)
     beats = played.outputs["o"]
     played.outputs["o"].data[0] ^= 1
@@ -169,7 +172,7 @@ def use_registers(host: Host, spec: MailboxSpec) -> None:
     assert host.read(ID) == IDENTIFIER and host.read(STATUS) == 0 and host.read(CONTROL) == 0
     host.write(CONTROL, 1)
     assert host.registers(LEVEL, 2) == [room, 0]
-    words = spec.pack(spec.inner.ports[0], bench(spec.inner, 1)[0].inputs["i"])  # type: ignore[arg-type]
+    words = spec.pack(spec.inner.ports[0], bench(UNIT, 1)[0].inputs["i"])
     for address in (o, ID, STATUS, LEVEL, 0x10, 0xFFC):
         refused(host.write, address, 0)
     for address in (i, o, 0x10, 0x7C, 0xFFC):
@@ -207,7 +210,7 @@ def test_a_node_survives_what_is_on_the_line() -> None:
     host = Host(wire, PE.frame)
     rng = np.random.default_rng(2)
     noise = np.repeat(rng.integers(0, 2, 300, dtype=np.uint8), rng.integers(1, 12, 300))
-    good = request(0, ID, 1)  # type: ignore[arg-type]
+    good = request(Command(0), ID, 1)
     broken = [noise, np.zeros(3000, np.uint8), *(levels(b, 4) for b in (good[:5], good[:7] + good, b"\xff"))]
     for level in broken:
         for settle in (True, False):
@@ -218,9 +221,28 @@ def test_a_node_survives_what_is_on_the_line() -> None:
 
 
 def test_jobs_of_the_accelerator_behind_a_line() -> None:
-    assert ACCELERATOR.accelerator
+    lists = Lists(node(ACCELERATOR), ACCELERATOR)
     image = jobs(1)
-    assert run_list(node(ACCELERATOR), image) == 0
+    assert lists.run(image) == []
+    wrong = image.after.copy()
+    wrong[np.flatnonzero(image.known)[-1]] ^= 1
+    (finding,) = lists.run(replace(image, after=wrong))
+    assert finding.endswith("(1 differ)")
+
+
+def test_lists_that_do_not_fit_are_refused() -> None:
+    assert ACCELERATOR.accelerator
+    lists = Lists(node(ACCELERATOR), ACCELERATOR)
+    large = lay_out(ACCELERATOR.accelerator, [Job("copy", np.zeros((600, 8), np.uint8))])
+    with pytest.raises(SpecError) as e:
+        lists.run(large)
+    assert str(e.value) == f"a list must fit into 8192 bytes of memory from 0 on, not {len(large.before)} from 0"
+    other = replace(ACCELERATOR, inner=AcceleratorSpec(bus=64, burst=4, depth=8, outstanding=2))
+    with pytest.raises(SpecError) as e:
+        Lists(node(ACCELERATOR), other)
+    assert str(e.value).startswith(
+        "the board must have the accelerator in this configuration (0x534e425a), not UNITS 0x3"
+    )
 
 
 def jobs(seed: int) -> Image:
@@ -229,29 +251,15 @@ def jobs(seed: int) -> Image:
     return lay_out(spec, random_jobs(spec, rng, 4), 0, rng)
 
 
-def run_list(host: Host, image: Image) -> int:
-    """A list to its end. Returns how many bytes are wrong."""
-    address = registers.ADDRESS
-    host.store(0, np.concatenate([image.before, np.zeros(-len(image.before) % 4, np.uint8)]))
-    for name, value in (("LIST", image.list), ("LIST_HIGH", 0), ("LIST_RECORDS", image.records), ("CONTROL", START)):
-        host.write(address[name], value)
-    for _ in range(100):
-        if host.read(address["STATUS"]) == DONE | QUIET:
-            break
-    assert host.read(address["JOBS_DONE"]) == len(image.jobs) and host.read(address["ERROR"]) == 0
-    after = np.frombuffer(host.fetch(0, -(-len(image.before) // 4) * 4), np.uint8)[: len(image.before)]
-    return int((after != image.after)[image.known].sum())
-
-
 @pytest.mark.slow
 def test_netlists_do_the_same() -> None:
     """The same host against ECP5 cells, block RAM and multipliers among them."""
     assert PE.mailbox
     streams = Streams(node(PE, netlist=True), PE.mailbox)
-    for case in filter(playable, bench(PE.inner, 1)[1:6]):  # type: ignore[arg-type]
+    for case in filter(playable, bench(UNIT, 1)[1:6]):
         check(*streams.play(case))
     use_registers(node(PE, netlist=True), PE.mailbox)
-    assert run_list(node(ACCELERATOR, netlist=True), jobs(1)) == 0
+    assert Lists(node(ACCELERATOR, netlist=True), ACCELERATOR).run(jobs(1)) == []
 
 
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,5 +301,5 @@ def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(Simulated(PE, patience=20_000), PE.frame)
     with pytest.raises((AssertionError, Refused, LineError, pytest.fail.Exception)):
         use_registers(host, PE.mailbox)
-        for case in bench(PE.inner, 1)[1:4]:  # type: ignore[arg-type]
+        for case in bench(UNIT, 1)[1:4]:
             check(*Streams(host, PE.mailbox).play(case))

@@ -3,15 +3,21 @@
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+
+import numpy as np
 
 from gen import fpga
 from golden.soc.board import NodeSpec
+from golden.soc.image import lay_out
 from golden.soc.uart import Line
 from scripts import configuration, nodes
+from scripts.lists import Lists
 from scripts.streams import Streams, playable
 from scripts.uart import Host, LineError, Refused, Serial, Wire
 from tb import board
+from tb.accelerator_host import random_jobs
 from tb.transactions import CheckFailed, check
 from tb.units import BENCHES
 
@@ -22,6 +28,8 @@ SIMULATED = Line(divisor=4, silence=64)
 """The line of a simulated board: as short as can be."""
 
 CASES = 3
+JOBS = 6
+"""Of a list of the accelerator."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = "the serial port; sim: its RTL in Verilator; netlist: its ECP5 cells there"
     parser.add_argument("--port", required=True, help=where)
     parser.add_argument("--seed", metavar="N", type=configuration.natural, default=1, help="of the bench (default: 1)")
-    often = f"of the bench, its first ones (default: {CASES}; 0: all)"
+    often = f"the bench's first cases, or lists of {JOBS} jobs (default: {CASES})"
     parser.add_argument("--cases", metavar="N", type=configuration.natural, default=CASES, help=often)
 
 
@@ -38,24 +46,45 @@ def run(args: argparse.Namespace) -> int:
     spec, on = configuration.configured(args), nodes.board(args)
     node = nodes.node(args, on, spec)
     wire, node = _wire(args, node, nodes.baud(args, on))
-    cases = [case for case in BENCHES[spec.unit](spec, args.seed) if playable(case)]
-    failed = 0
+    host, failed = Host(wire, node.frame), 0
     try:
-        streams = Streams(Host(wire, node.frame), node.mailbox)
-        for case in cases[: args.cases or None]:
+        played = (_lists if node.accelerator else _cases)(host, node, args.seed, args.cases)
+        start = time.monotonic()
+        for name, size, findings in played:
+            failed += bool(findings)
+            for finding in findings:
+                print(f"{name}: {finding}", file=sys.stderr)
+            print(f"{name:24} {size:14} {time.monotonic() - start:8.1f} s", flush=True)
             start = time.monotonic()
-            try:
-                check(*streams.play(case))
-            except CheckFailed as e:
-                failed += 1
-                print(e, file=sys.stderr)
-            beats = sum(map(len, (*case.inputs.values(), *case.outputs.values())))
-            print(f"{case.name:24} {beats:8,} beats {time.monotonic() - start:8.1f} s", flush=True)
     except (LineError, Refused) as e:
         print(e, file=sys.stderr)
         return 1
-    print(f"seed {args.seed}, {failed} of {len(cases[: args.cases or None])} cases failed")
+    print(f"seed {args.seed}, {failed} of {args.cases} cases failed")
     return int(failed > 0)
+
+
+Outcome = tuple[str, str, list[str]]
+"""Name, size, findings."""
+
+
+def _cases(host: Host, node: NodeSpec, seed: int, number: int) -> Iterator[Outcome]:
+    assert node.mailbox
+    streams = Streams(host, node.mailbox)
+    for case in [case for case in BENCHES[node.inner.unit](node.inner, seed) if playable(case)][:number]:
+        beats = sum(map(len, (*case.inputs.values(), *case.outputs.values())))
+        try:
+            check(*streams.play(case))
+            yield case.name, f"{beats:,} beats", []
+        except CheckFailed as e:
+            yield case.name, f"{beats:,} beats", [str(e)]
+
+
+def _lists(host: Host, node: NodeSpec, seed: int, number: int) -> Iterator[Outcome]:
+    assert node.accelerator
+    lists, rng = Lists(host, node), np.random.default_rng(seed)
+    for n in range(number):
+        image = lay_out(node.accelerator, random_jobs(node.accelerator, rng, JOBS), 0, rng)
+        yield f"list {n}", f"{len(image.before):,} bytes", lists.run(image)
 
 
 def _wire(args: argparse.Namespace, node: NodeSpec, baud: int) -> tuple[Wire, NodeSpec]:
