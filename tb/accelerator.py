@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from golden.axi import SLVERR
+from golden.axi import PAGE, SLVERR
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.image import Image, Job, lay_out
 from golden.soc.registers import ADDRESS, REGISTERS
@@ -31,6 +31,7 @@ def bench(spec: AcceleratorSpec, seed: int) -> list[Case]:
     return [
         _registers(spec, seed),
         *(play(f"{e.name}-alone", lay_out(spec, jobs_of(spec, rng, e.name, 3), 0, rng)) for e in spec.engines),
+        play("pages", _pages(spec, rng)),
         *(play(f"latency-{n}", latency=n) for n in (1, 20, 150)),
         play("slow", pace=3),
         play("jitter", jitter=40),
@@ -40,6 +41,13 @@ def bench(spec: AcceleratorSpec, seed: int) -> list[Case]:
         *_cut(spec, rng, seed),
         *accelerator_errors.cases(spec, seed),
     ]
+
+
+def _pages(spec: AcceleratorSpec, rng: np.random.Generator) -> Image:
+    """Copies of more than a page each, from any word on: bursts that would cross 4 KiB."""
+    words = PAGE // spec.bus_bytes + spec.burst + 1
+    jobs = [Job("copy", rng.integers(0, 256, (words, spec.bus_bytes), np.uint8)) for _ in range(3)]
+    return lay_out(spec, jobs, 0, rng)
 
 
 def _registers(spec: AcceleratorSpec, seed: int) -> Case:
