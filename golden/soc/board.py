@@ -38,8 +38,7 @@ class NodeSpec:
     memory: int = 4096
 
     def __post_init__(self) -> None:
-        for _ in (self.bridge, self.store, self.mailbox):  # what they refuse is refused here
-            pass
+        _ = self.bridge, self.store, self.mailbox  # what they refuse is refused here
 
     @property
     def unit(self) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.axi import OKAY, SLVERR
@@ -48,8 +48,8 @@ class Queue(wiring.Component):
         super().__init__(
             {
                 "level": Out(range(spec.depth + 1), init=spec.depth - SLACK if port.direction == "in" else 0),
-                "word": word(stream_of(WORD_BITS)),
-                "beat": beat(stream_of(width)),
+                "word": word(stream.Signature(WORD_BITS)),
+                "beat": beat(stream.Signature(width)),
             }
         )
 
@@ -81,18 +81,12 @@ class Queue(wiring.Component):
         return m
 
 
-def stream_of(width: int) -> Any:
-    from amaranth.lib import stream
-
-    return stream.Signature(width)
-
-
 class Mailbox(wiring.Component):
     """Datasheet: :class:`golden.soc.mailbox.MailboxSpec`. ``unit`` is the component of ``spec.inner``.
 
     Members
     -------
-    s_axil_... : the channels; active : Out(1), for a lamp: the unit's status is 0.
+    s_axil_... : the channels.
     """
 
     kind = "mailbox"
