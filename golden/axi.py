@@ -4,6 +4,9 @@ In a packed beat data or address come first, so that they stand on whole bytes, 
 no ``qos``, ``region``, ``lock`` and ``user``.
 """
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from golden.ports import AxiChannel, Field
 
 INCR = 1
@@ -53,6 +56,11 @@ def axi4_lite_slave(prefix: str, addr_width: int) -> tuple[AxiChannel, ...]:
         _channel(prefix, "ar", "in", address, "registers to read"),
         _channel(prefix, "r", "out", (data, resp), "values read"),
     )
+
+
+def opposite(channels: Iterable[AxiChannel]) -> tuple[AxiChannel, ...]:
+    """The same channels at the other end of the wires."""
+    return tuple(replace(c, direction="out" if c.direction == "in" else "in") for c in channels)
 
 
 def _bits(name: str, width: int) -> Field:

@@ -8,7 +8,7 @@ whole bytes::
              MSB                                 LSB                                  LSB
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +138,9 @@ class StreamPort:
 
     def pack(self, last: ArrayLike | None = None, **fields: ArrayLike) -> Beats:
         """Beats from one integer array ``[n, lanes]`` per field (bit patterns; signed values in two's complement)."""
+        return self._packed(fields, last)
+
+    def _packed(self, fields: Mapping[str, ArrayLike], last: ArrayLike | None) -> Beats:
         arrays = [(f.bits(fields[f.name]), f.width) for f in self.fields]
         n = len(arrays[0][0])
         bits = np.zeros((n, self.bytes * 8), dtype=np.uint8)
@@ -154,7 +157,7 @@ class StreamPort:
         fields = self.unpack(beats)
         for name in self.timed:
             fields[name][:] = 0
-        made = self.pack(last=beats.last, **fields)
+        made = self._packed(fields, beats.last)
         if self.ordered:
             return made
         order = np.lexsort(np.column_stack((made.last, made.data)).T)
@@ -193,6 +196,10 @@ class AxiChannel(StreamPort):
     @property
     def pins(self) -> tuple[Pin, ...]:
         return tuple(Pin(self.signal(f.name), self.lsb(f.name), f.width) for f in self.fields)
+
+    def pack(self, last: ArrayLike | None = None, **fields: ArrayLike) -> Beats:
+        """As of any stream, but that ``last`` is a field."""
+        return self._packed(fields if last is None else fields | {"last": last}, None)
 
 
 @dataclass(frozen=True)

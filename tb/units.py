@@ -6,6 +6,7 @@ from typing import Any
 
 from tb import (
     accelerator,
+    axi_memory,
     dispatch,
     expert_cache,
     expert_ffn,
@@ -23,6 +24,7 @@ from tb import (
     orizuru,
     pe_baseline,
     router,
+    uart_bridge,
 )
 from tb.transactions import Case
 
@@ -45,6 +47,8 @@ _BENCHES: dict[str, Callable[[Any, int], list[Case]]] = {
     "expert_cache": expert_cache.bench,
     "expert_table": expert_table.bench,
     "accelerator": accelerator.bench,
+    "axi_memory": axi_memory.bench,
+    "uart_bridge": uart_bridge.bench,
 }
 
 BENCHES = {name: functools.lru_cache(4)(bench) for name, bench in _BENCHES.items()}
@@ -65,6 +69,7 @@ REAL: dict[str, Callable[[Any], tuple[Any, int]]] = {
     "load_balance": load_balance.real,
     "expert_cache": expert_cache.real,
     "expert_table": expert_table.real,
+    "uart_bridge": uart_bridge.real,
 }
 """Real data for a unit: specification in; out a job and how many of :data:`COUNTED` are in it."""
 
@@ -82,5 +87,6 @@ COUNTED = {
     "load_balance": "batch",
     "expert_cache": "need",
     "expert_table": "entry",
+    "uart_bridge": "word",
 }
 """What figures of energy are per."""
