@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "Vtop.h"
@@ -65,10 +66,19 @@ struct Pins {
     size_t width;  // bytes of a packed beat
     uint8_t* valid;
     uint8_t* ready;
-    uint8_t* last;  // or null
+    uint8_t* last;   // or null
+    uint8_t* whole;  // the port that carries the whole beat, where there is one
     std::vector<Pin> pins;
 
+    Pins(size_t w, uint8_t* v, uint8_t* r, uint8_t* l, std::vector<Pin> p)
+        : width(w), valid(v), ready(r), last(l), whole(p.size() == 1 && p[0].width == 8 * w ? p[0].at : nullptr),
+          pins(std::move(p)) {}
+
     void put(const uint8_t* beat) const {
+        if (whole) {
+            memcpy(whole, beat, width);
+            return;
+        }
         for (const Pin& p : pins) {
             const size_t first = p.lsb / 8, shift = p.lsb % 8, whole = p.width / 8, rest = p.width % 8;
             if (!shift && !rest) {
@@ -84,7 +94,7 @@ struct Pins {
 
     // The packed beat: in place where one port carries it, else in `beat`. Verilator keeps the bits above a port 0.
     const uint8_t* get(uint8_t* beat) const {
-        if (pins.size() == 1) return pins[0].at;
+        if (whole) return whole;
         memset(beat, 0, width);
         for (const Pin& p : pins) {
             const size_t first = p.lsb / 8, shift = p.lsb % 8;
