@@ -190,8 +190,8 @@ def _verdict(aig: Aig, width: int, value: int) -> Verdict:
                 if question == "outputs":
                     return Verdict(False, f"can be told in cycle {found[1]}")
                 break
-    found = re.findall(r"asserted in (\d+) frames", _abc(asked, f"bmc3 -T {TIMEOUT}"))
-    return Verdict(False, f"undecided; the same for {found[-1] if found else 0} cycles")
+    bounds = re.findall(r"asserted in (\d+) frames", _abc(asked, f"bmc3 -T {TIMEOUT}"))
+    return Verdict(False, f"undecided; bounded, {bounds[-1] if bounds else 0} cycles")
 
 
 def _abc(aiger: bytes, commands: str) -> str:
