@@ -12,10 +12,16 @@ from scripts.docs.measure import FIGURES
 from scripts.docs.source import smallest
 from scripts.docs.verification import Evidence
 
-SYSTEM = {"mixpe": "mixpe", "kmeans": "kmeans", "orizuru": "orizuru", "moe": "moe_hardware"}
+SYSTEM = {"mixpe": "mixpe", "kmeans": "kmeans", "orizuru": "orizuru", "moe": "moe_hardware", "soc": "accelerator"}
 """The page of a system, by its package in ``golden``."""
 
-PAGE = {"expert_cache": "residency", "expert_table": "residency", "moe_resident": "residency"}
+PAGE = {
+    "expert_cache": "residency",
+    "expert_table": "residency",
+    "moe_resident": "residency",
+    "uart_bridge": "fpga",
+    "axi_memory": "fpga",
+}
 """Units that are described elsewhere."""
 
 _SECTION = re.compile(r"^(?=.{11} \S)([A-Z][a-z]+(?: [a-z]+)?) {2,}(\S.*)$")
