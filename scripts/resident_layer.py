@@ -182,7 +182,7 @@ def _played(
     spec: MoEResidentSpec, batches: list[LayerBatch], predictor: str, bandwidth: int, delay: int, say: Say
 ) -> Played:
     from tb.far_memory import FarMemory, answered
-    from tb.runner import run_cocotb
+    from tb.runner import run_bulk
     from tb.transactions import case_of
 
     number = len(converted.LAYERS)
@@ -198,7 +198,7 @@ def _played(
     memory = FarMemory(spec, experts, [b.experts[0] for b in batches], bandwidth // BEAT, delay)
     case = answered(case_of(spec, predictor, [run]), memory)
     say(f"simulating: {predictor} ...")
-    (played,) = run_cocotb(spec, [case], 0).played
+    (played,) = run_bulk(spec, [case], 0).played
     golden = np.concatenate(spec.compute(run)).view(np.uint32)
     y = np.concatenate(spec.result(run, played.outputs)).view(np.uint32)
     counted = spec.port("cache").unpack(played.outputs["cache"])

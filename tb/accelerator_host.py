@@ -48,8 +48,8 @@ def _gemms(spec: AcceleratorSpec, rng: np.random.Generator) -> Iterator[Any]:
 def _linears(spec: AcceleratorSpec, rng: np.random.Generator) -> Iterator[Any]:
     linear = spec.engine("linear").spec
     while True:
-        sizes = [tuple(map(int, rng.integers(1, (linear.k_max, linear.n_max), endpoint=True))) for _ in range(3)]
-        yield from kmeans_linear.chain(linear, rng, sizes)
+        sizes = rng.integers(1, (linear.k_max, linear.n_max), (3, 2), endpoint=True)
+        yield from kmeans_linear.chain(linear, rng, [(int(k), int(n)) for k, n in sizes])
 
 
 def _vectors(spec: AcceleratorSpec, rng: np.random.Generator) -> Iterator[Any]:
@@ -131,10 +131,11 @@ def run(image: Image) -> list[Access]:
 
 def world(spec: AcceleratorSpec, image: Image, script: Sequence[Access], **values: Any) -> AxiWorld:
     """``values`` of the memory."""
+    around: dict[str, Any] = {"expected": image.after, "known": image.known, "base": image.base}
     memory = Watched(
         spec.ports,
         image.before,
-        **{"expected": image.after, "known": image.known, "base": image.base} | values,
+        **around | values,
         longest=spec.burst,
         outstanding=spec.outstanding,
     )

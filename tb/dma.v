@@ -166,15 +166,14 @@ module dma (
       endcase
     end
     if (rst) begin
-      state <= IDLE;
+      state <= fault == NO_RESET ? state : IDLE;  // in the first cycle only
       done <= 0;
       error <= 0;
-      fault <= fault == NO_RESET ? NO_RESET : 0;
+      fault <= 0;
       id <= 0;
       held_ar <= 0;
       held_w <= 0;
       again <= 0;
-      if (fault == NO_RESET) state <= state;
     end
   end
 

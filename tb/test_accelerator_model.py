@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from systemrdl import RDLCompiler
+from systemrdl.compiler import RDLCompiler
 
 from gen import toolchain
 from gen.registers import register_files

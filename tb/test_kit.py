@@ -22,7 +22,7 @@ from tb.build import Build, BuildError
 from tb.cosim import Rtl, compile
 from tb.faults import broken
 from tb.runner import PLAYERS, replay_command, run_bulk, run_cocotb
-from tb.transactions import CheckFailed, Played, case_of, cases_of, check
+from tb.transactions import Case, CheckFailed, Gift, Played, World, case_of, cases_of, check
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,62 @@ def test_players_agree_cycle_for_cycle() -> None:
     for case, a, b in zip(cases, cocotb, bulk, strict=True):
         assert _comparable(a) == _comparable(b), case.name
     assert len({p.cycles for p in bulk[:6]}) == 6  # the stalls differ from case to case
+
+
+class Ladder(World):
+    """Two bytes, and for each that comes back one more, three cycles later; ``bad`` must not come back."""
+
+    answers, notes = frozenset("o"), frozenset("i")
+
+    def __init__(self, number: int, bad: int | None = None, fault: int = 0):
+        self._number, self._bad, self._fault = number, bad, fault
+        self.given, self.taken = [7, 8], list[int]()
+
+    @property
+    def over(self) -> bool:
+        return len(self.given) == self._number
+
+    def begins(self) -> list[Gift]:
+        return [Gift("i", bytes([7, self._fault, 8, self._fault]), at=3, pace=5, last=True)]
+
+    def sees(self, cycle: int, stream: str, beat: int) -> list[Gift]:
+        if stream == "i":
+            self.taken.append(beat & 0xFF)
+            return []
+        if beat == self._bad:
+            raise CheckFailed(f"{beat} in cycle {cycle}")
+        if self.over:
+            return []
+        self.given.append(beat + 1)
+        return [Gift("i", bytes([beat + 1, self._fault]), cycle + 3)]
+
+    def ends(self) -> list[str]:
+        return [] if self.taken == self.given else [f"{len(self.taken)} of {len(self.given)} taken"]
+
+
+def _around(name: str, number: int, ladder: Ladder, stall: int = 0) -> Case:
+    beats = SPEC.ports[1].pack(y=np.arange(8, 8 + number)[:, None], last=np.arange(number) < 2)
+    return Case(name, SPEC.ports, {}, {"o": beats}, {"i": stall, "o": stall}, world=ladder, patience=99)
+
+
+def test_a_world_answers_in_both_players_alike() -> None:
+    levels = (0, 100, 200)
+    cases = [_around(f"stall-{level}", 30, Ladder(30), level) for level in levels]
+    cocotb, bulk = (run(SPEC, cases, 1, product=PRODUCT).played for run in (run_cocotb, run_bulk))
+    assert [_comparable(p) for p in cocotb] == [_comparable(p) for p in bulk]
+    assert bulk[0].first_in == 3
+    for played in (*cocotb, *bulk):
+        assert isinstance(played.world, Ladder)
+        assert played.world.taken == played.world.given
+    assert all(isinstance(c.world, Ladder) and not c.world.taken for c in cases)  # a play has its own
+
+
+@pytest.mark.parametrize("player", PLAYERS)
+def test_what_a_world_finds_is_said(player: str) -> None:
+    cases = [_around("bad", 30, Ladder(30, bad=9)), _around("hang", 30, Ladder(30, fault=8))]
+    with pytest.raises(CheckFailed) as failed:
+        PLAYERS[player](SPEC, cases, 1, product=PRODUCT)
+    assert str(failed.value).split("\n") == ["bad: 9 in cycle 9", "hang: 3 of 5 taken"]
 
 
 def test_a_seed_replays_and_another_does_not() -> None:

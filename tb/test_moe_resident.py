@@ -15,7 +15,7 @@ from tb.cosim import compile
 from tb.far_memory import FarMemory, answered
 from tb.faults import later, one_in, rewritten, turns_red
 from tb.moe_resident import bench, random_run
-from tb.runner import both_see_the_same, run_bulk, run_cocotb
+from tb.runner import both_see_the_same, run_bulk
 from tb.test_stream import simulate
 from tb.transactions import Case, CheckFailed, case_of
 
@@ -56,7 +56,7 @@ def test_hints_change_no_bit() -> None:
 @pytest.mark.parametrize("rate", [1, pytest.param(50, marks=pytest.mark.slow)])
 def test_weights_are_those_of_the_places(rate: int) -> None:
     """A memory that copies experts into places and gives what stands there, slow and fast."""
-    run_cocotb(ONE, [_with_a_memory(rate)], 1)
+    both_see_the_same(ONE, [_with_a_memory(rate)], 1)
 
 
 def _with_a_memory(rate: int) -> Case:
@@ -74,8 +74,8 @@ def test_a_place_that_is_given_back_too_soon_is_seen(monkeypatch: pytest.MonkeyP
     """With the last tile asked for, not with its last beat."""
     faulty = rewritten(MoEResident, "Cat(gone).all()", "1", "_done")
     monkeypatch.setattr(MoEResident, "_done", faulty._done)
-    with pytest.raises(CheckFailed):
-        run_cocotb(ONE, [_with_a_memory(50)], 1)
+    with pytest.raises(CheckFailed, match="is written while expert"):
+        run_bulk(ONE, [_with_a_memory(50)], 1)
 
 
 @pytest.mark.parametrize("broken", [False, True])

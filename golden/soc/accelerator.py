@@ -70,12 +70,12 @@ class AcceleratorSpec(UnitSpec):
         raise SpecError(f"kind must be one of {there}, not {name!r}")
 
     @property
-    def inputs(self) -> int:
+    def channels_in(self) -> int:
         """Channels from memory, without that of the list."""
         return max(len(engine.inputs) for engine in self.engines)
 
     @property
-    def outputs(self) -> int:
+    def channels_out(self) -> int:
         """Channels to memory."""
         return max(len(engine.outputs) for engine in self.engines)
 
@@ -121,8 +121,8 @@ class AcceleratorSpec(UnitSpec):
         return {
             "latency": self.latency,
             "bytes_per_cycle": self.bus_bytes,
-            "channels_from_memory": self.inputs,
-            "channels_to_memory": self.outputs,
+            "channels_from_memory": self.channels_in,
+            "channels_to_memory": self.channels_out,
         }
 
     @property
@@ -133,7 +133,7 @@ class AcceleratorSpec(UnitSpec):
             "ID": registers.IDENTIFIER,
             "VERSION": registers.VERSION,
             "UNITS": sum(1 << engine.kind.number for engine in self.engines),
-            "BUILD": bus | self.inputs << 8 | self.outputs << 16 | outstanding << 24,
+            "BUILD": bus | self.channels_in << 8 | self.channels_out << 16 | outstanding << 24,
         }
 
 

@@ -50,9 +50,9 @@ class Accelerator(wiring.Component):
             wiring.connect(
                 m, *((wiring.flipped(outer), inner) if port.direction == "in" else (inner, wiring.flipped(outer)))
             )
-        for n in range(spec.inputs + 1):
+        for n in range(spec.channels_in + 1):
             wiring.connect(m, getattr(datapath, f"read_{n}"), getattr(reader, f"bursts_{n}"))
-        for n in range(spec.outputs):
+        for n in range(spec.channels_out):
             wiring.connect(m, getattr(datapath, f"write_{n}"), getattr(writer, f"bursts_{n}"))
             wiring.connect(m, getattr(datapath, f"words_{n}"), getattr(writer, f"words_{n}"))
         wiring.connect(m, datapath.record, sequencer.record)

@@ -67,19 +67,19 @@ class Datapath(wiring.Component):
         self.spec = spec
         members: dict[str, Any] = {
             "unit": In(index_bits(len(spec.engines))),
-            "load_in": In(spec.inputs),
-            "load_out": In(spec.outputs),
+            "load_in": In(spec.channels_in),
+            "load_out": In(spec.channels_out),
             "load_list": In(1),
             "entry": In(ENTRY_LAYOUT),
-            "come": In(spec.inputs + 1),
+            "come": In(spec.channels_in + 1),
             "word": In(spec.bus),
             "record": Out(stream.Signature(8 * RECORD)),
             **{name: Out(1) for name in ("idle", "listed", "moved", "surplus")},
             "error": Out(32),
         }
-        members |= {f"read_{n}": Out(stream.Signature(burst(spec))) for n in range(spec.inputs + 1)}
-        members |= {f"write_{n}": Out(stream.Signature(burst(spec))) for n in range(spec.outputs)}
-        members |= {f"words_{n}": Out(stream.Signature(stored(spec))) for n in range(spec.outputs)}
+        members |= {f"read_{n}": Out(stream.Signature(burst(spec))) for n in range(spec.channels_in + 1)}
+        members |= {f"write_{n}": Out(stream.Signature(burst(spec))) for n in range(spec.channels_out)}
+        members |= {f"words_{n}": Out(stream.Signature(stored(spec))) for n in range(spec.channels_out)}
         super().__init__(members)
 
     def elaborate(self, platform: Any) -> Module:
@@ -87,11 +87,11 @@ class Datapath(wiring.Component):
         spec = self.spec
         users = [self._unit(m, n, engine) for n, engine in enumerate(spec.engines)]
         idle, moved, surplus = [], [], []
-        for n in range(spec.inputs):
+        for n in range(spec.channels_in):
             done, moves = self._input(m, n, [user for user in users if n < len(user.engine.inputs)])
             idle.append(done)
             moved.append(moves)
-        for n in range(spec.outputs):
+        for n in range(spec.channels_out):
             done, moves, more = self._output(m, n, [user for user in users if n < len(user.engine.outputs)])
             idle.append(done)
             moved.append(moves)
@@ -161,7 +161,11 @@ class Datapath(wiring.Component):
                 m.submodules[f"asked_{engine.name}_{lane.name}"] = queue = Shared(StreamFIFO, ASKED, ASKED_AHEAD)
                 queues[lane] = queue
         for name in engine.asking:
-            fork(m, getattr(unit, name), [queue.i for lane, queue in queues.items() if lane.index.stream == name])
+            fork(
+                m,
+                getattr(unit, name),
+                [queue.i for lane, queue in queues.items() if lane.index and lane.index.stream == name],
+            )
         return queues
 
     def _follow(self, m: Module, channel: Any, my: Value, queue: Any, unit: Any, index: Index) -> None:
@@ -209,7 +213,7 @@ class Datapath(wiring.Component):
     # --- the list ---
 
     def _list(self, m: Module) -> None:
-        spec, last = self.spec, self.spec.inputs
+        spec, last = self.spec, self.spec.channels_in
         m.submodules.input_list = channel = Shared(Input, spec, (RECORD_SLOT,), False)
         m.submodules.unpack_list = unpack = Shared(Unpack, spec, RECORD_SLOT, 8 * RECORD)
         wiring.connect(m, channel.bursts, wiring.flipped(getattr(self, f"read_{last}")))

@@ -36,9 +36,9 @@ class Decode(wiring.Component):
                 "entries": Out(8),
                 "stops": Out(1),
                 "entry": Out(1),
-                "inputs": Out(spec.inputs),
-                "outputs": Out(spec.outputs),
-                "needed": Out(spec.outputs),
+                "inputs": Out(spec.channels_in),
+                "outputs": Out(spec.channels_out),
+                "needed": Out(spec.channels_out),
             }
         )
 
@@ -66,7 +66,7 @@ class Decode(wiring.Component):
     def _entry(self, m: Module) -> None:
         spec, entry = self.spec, ENTRY_LAYOUT(self.record)
         places = [
-            (n, lane, spec.inputs * (side == "outputs") + channel)
+            (n, lane, spec.channels_in * (side == "outputs") + channel)
             for n, engine in enumerate(spec.engines)
             for side in ("inputs", "outputs")
             for channel, lane in enumerate(getattr(engine, side))
@@ -79,7 +79,7 @@ class Decode(wiring.Component):
                 m.d.comb += [channels.eq(1 << channel), inside.eq((1 << lane.slot) - 1)]
         askew = (entry.address[:low] | entry.stride[:low] | entry.repeat_stride[:low]) & inside
         given = entry.beats.any() & entry.rows.any() & entry.repeats.any()
-        needed = Array(C((1 << len(engine.outputs)) - 1, spec.outputs) for engine in spec.engines)
+        needed = Array(C((1 << len(engine.outputs)) - 1, spec.channels_out) for engine in spec.engines)
         m.d.comb += [
             self.entry.eq(channels.any() & ~askew.any() & given & _clean(entry)),
             self.needed.eq(needed[self.unit]),

@@ -85,7 +85,7 @@ class Reader(_Port):
     kind = "reader"
 
     def __init__(self, spec: AcceleratorSpec):
-        channels = spec.inputs + 1
+        channels = spec.channels_in + 1
         super().__init__(spec, channels, ("ar", "r"), {"come": Out(channels), "word": Out(spec.bus)})
 
     def elaborate(self, platform: Any) -> Module:
@@ -124,7 +124,7 @@ class Writer(_Port):
     kind = "writer"
 
     def __init__(self, spec: AcceleratorSpec):
-        channels = spec.outputs
+        channels = spec.channels_out
         words = {f"words_{n}": In(stream.Signature(stored(spec))) for n in range(channels)}
         super().__init__(spec, channels, ("aw", "w", "b"), words)
 

@@ -1,9 +1,10 @@
 """Job after job: records to channels, until all have ended or one is stopped."""
 
+from enum import IntEnum
 from typing import Any
 
 from amaranth.hdl import C, Module, Mux, Signal, Value
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.soc.accelerator import AcceleratorSpec
@@ -24,7 +25,7 @@ STATE = data.StructLayout(
 """What registers show. ``jobs`` are through, so it is the number of one that is stopped, too."""
 
 
-class Step(enum.Enum, shape=3):
+class Step(IntEnum):
     """What it is at."""
 
     IDLE = 0
@@ -70,8 +71,8 @@ class Sequencer(wiring.Component):
                 "record": In(stream.Signature(8 * RECORD)),
                 "error": In(32),
                 "unit": Out(index_bits(len(spec.engines))),
-                "load_in": Out(spec.inputs),
-                "load_out": Out(spec.outputs),
+                "load_in": Out(spec.channels_in),
+                "load_out": Out(spec.channels_out),
                 "entry": Out(ENTRY_LAYOUT),
                 "state": Out(STATE),
             }
@@ -222,7 +223,7 @@ class _Progress:
         """Records that have not been taken."""
         self.entries = Signal(8)
         """The job's, likewise."""
-        self.inputs, self.outputs = Signal(spec.inputs, name="had_in"), Signal(spec.outputs, name="had_out")
+        self.inputs, self.outputs = Signal(spec.channels_in, name="had_in"), Signal(spec.channels_out, name="had_out")
         """Streams that have an entry."""
         self.stops = Signal()
         """A status bit of the unit stops the job."""
