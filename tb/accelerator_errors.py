@@ -33,8 +33,8 @@ class Trouble:
 
     ``record``: the header of the bad job or the entry of a stream, whose fields are ``changed``; with ``instead`` it
     becomes a copy of another one, ``dropped`` it is gone; ``less``: so many of the last ones are. ``answer``: memory's,
-    to the first word of the stream ``record``, or of the list. ``blamed``: the record whose address is told, where it
-    is another one.
+    to the first word of the stream ``record``, or of the list; with ``final`` to the stream's last burst.
+    ``blamed``: the record whose address is told, where it is another one.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Trouble:
     record: str = "header"
     changed: Mapping[str, int] = field(default_factory=dict)
     answer: int = 0
+    final: bool = False
     instead: str = ""
     dropped: bool = False
     blamed: str = ""
@@ -75,6 +76,7 @@ TROUBLES = (
     Trouble("slverr-on-a-read", Error.READ_SLVERR, "wgt", answer=SLVERR),
     Trouble("decerr-on-a-read", Error.READ_DECERR, "act", answer=DECERR),
     Trouble("slverr-on-a-write", Error.WRITE_SLVERR, "o", answer=SLVERR),
+    Trouble("slverr-on-the-last-write", Error.WRITE_SLVERR, "o", answer=SLVERR, final=True),
     Trouble("decerr-on-a-write", Error.WRITE_DECERR, "o", answer=DECERR),
     Trouble("memory-too-slow", Error.TIMEOUT, LIST, timeout=LATE // 2, latency=LATE),
     Trouble("input-too-short", Error.TIMEOUT, "par", {"rows": 1, "repeats": 1}, timeout=200, blamed="header"),
@@ -163,7 +165,11 @@ def _case(spec: AcceleratorSpec, good: Image, trouble: Trouble, seed: int, stall
     if trouble.record == LIST:
         blamed = bad.list
     elif trouble.answer:
-        blamed = good.placed(BAD, trouble.record).entry.address // spec.bus_bytes * spec.bus_bytes
+        placed = good.placed(BAD, trouble.record)
+        blamed = placed.entry.address // spec.bus_bytes * spec.bus_bytes
+        if trouble.final:  # of one row
+            size = spec.burst * spec.bus_bytes
+            blamed = max(blamed, (placed.entry.address + (placed.entry.beats << placed.lane.slot) - 1) // size * size)
         memory = after = _copies(good, bad)
     else:
         blamed = bad.list + RECORD * _place(good, trouble.blamed or trouble.record)

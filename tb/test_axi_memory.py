@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gen.export import Product, export
 from golden.axi import DECERR, OKAY, SLVERR
 from golden.soc.memory import MemorySpec
 from golden.spec import SpecError
 from hdl.soc.memory import AxiMemory
+from tb import products
 from tb.axi_memory import Masters, case, read, region, write
 from tb.cosim import compile
 from tb.faults import one_in, rewritten, turns_red
