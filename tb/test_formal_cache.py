@@ -13,7 +13,7 @@ from tb.faults import rewritten
 from tb.formal import ABC, Claim, Refuted, cache_moves, cache_unit, prove
 from tb.formal.cache import CLAIMS, Cached, Tagged, spec
 from tb.formal.cache_moves import Cost, Moves
-from tb.formal.cache_unit import InUse, Once, Ready
+from tb.formal.cache_unit import InUse, Once, Ready, Resident
 
 TAGS = [claim for claim in CLAIMS if claim.cycles is None]
 BOUNDED = [claim for claim in CLAIMS if claim.cycles]
@@ -63,6 +63,7 @@ def test_broken_tags(method: str, old: str, new: str) -> None:
 
 
 QUICK: tuple[tuple[Any, ...], ...] = (
+    (Resident, Places, "_decide", '(load & choose(masks["there"], 1, self.slot)) | goes', "goes", {}),
     (InUse, ExpertCache, "_decide", "~places.busy & ", "", {}),
     (Ready, Grants, "elaborate", "(ready | failed) & jobs", "jobs", {}),
     (Once, Grants, "elaborate", "needs.o.ready.eq(out)", "needs.o.ready.eq(out & jobs.o.valid)", {}),

@@ -15,15 +15,28 @@ from tb.formal.dispatch import count, wire
 from tb.formal.stream import implies
 
 
+class Resident(Whole):
+    """Loads that are decided, less evictions, since the run began: so many keys, no two of them the same."""
+
+    def claim(self, m: Module) -> list[Value]:
+        self.states(m)
+        there, keys = self.tags.there, self.tags.keys
+        held = Signal(range(2 * self.spec.slots + 1), name="their_held")
+        m.d.sync += held.eq(Mux(self.probe("dut.lists.block.table_ends"), 0, held + self.write - self.evicts))
+        twins = [there[a] & there[b] & (keys[a] == keys[b]) for b in range(self.spec.slots) for a in range(b)]
+        return [held <= self.spec.slots, held == count_ones(there), ~Cat(twins).any()]
+
+
 class InUse(Whole):
-    """No key goes of a place that a need, a job or a load stands for."""
+    """No key goes of a place that is pinned or protected, or that a need, a job or a load stands for."""
 
     def claim(self, m: Module) -> list[Value]:
         self.states(m)
         used = [there & need.valid & (need.slot == self.slot) for there, need in self.needs]
         used += [there & (slot == self.slot) for there, slot in self.jobs]
         used += [there & (load.slot == self.slot) for there, load in self.pending]
-        return [implies(self.evicts, ~Cat(used).any() & ~self.of(self.queued, self.slot))]
+        stays = self.queued | self.tags.pinned | self.tags.guarded
+        return [implies(self.evicts, ~Cat(used).any() & ~self.of(stays, self.slot))]
 
 
 class Ready(Whole):
@@ -100,7 +113,8 @@ class Once(Whole):
         self.help(due == waits + Mux(self.need, self.count - self.turn, 0))
 
 
-IN_USE = "no key goes of a place that is being loaded, that a need waits for, or whose job is not done"
+RESIDENT = "loads less evictions are the keys that are resident, one in a place, no more than there are places"
+IN_USE = "no key goes that is pinned or protected, is being loaded, is waited for, or whose job is not done"
 READY = "what is granted is all there, and no load enters its place until its job is done"
 ONCE = "a grant per need, in order; a load per decision, none of a place or key that is being loaded"
 
@@ -124,6 +138,5 @@ def _whole(kind: Any, **values: Any) -> Whole:
     return made
 
 
-CLAIMS = tuple(
-    _claim(text, kind, **values) for text, kind in ((IN_USE, InUse), (READY, Ready), (ONCE, Once)) for values in SIZES
-)
+KINDS = ((RESIDENT, Resident), (IN_USE, InUse), (READY, Ready), (ONCE, Once))
+CLAIMS = tuple(_claim(text, kind, **values) for text, kind in KINDS for values in SIZES)

@@ -277,9 +277,7 @@ class Named(Table):
         )
 
 
-RING = (
-    "two batches in a ring: none is overwritten that is there, none read that is not; who waits, waits for what comes"
-)
+RING = "two batches in a ring: none overwritten that is there, none told that is not; who waits gets what comes"
 TOLD = "a layer is told whole, beat by beat as it came, and nothing else"
 NAMED = "each expert of a layer is named once, in order of first use"
 
