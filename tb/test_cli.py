@@ -217,6 +217,8 @@ def test_doctor_fails_when_something_needed_is_missing(
         "ccache": False,
         "Yosys": False,
         "nextpnr-ecp5": False,
+        "nextpnr-ice40": False,
+        "boards": False,
         "cell library": False,
         "OpenSTA": False,
     }

@@ -82,12 +82,17 @@ def _with_a_memory(rate: int) -> Case:
     return answered(case_of(ONE, f"memory-{rate}", [run]), memory)
 
 
-@pytest.mark.slow
-def test_a_place_that_is_given_back_too_soon_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the last tile asked for, not with its last beat."""
-    faulty = rewritten(MoEResident, "Cat(gone).all()", "1", "_done")
-    monkeypatch.setattr(MoEResident, "_done", faulty._done)
-    with pytest.raises(CheckFailed, match="is written while expert"):
+@pytest.mark.parametrize(
+    ("method", "old", "new"),
+    [
+        pytest.param("_fetch", "~routed | (there", "~routed | ((there | 1)", id="tiles are not held"),
+        pytest.param("_done", "Cat(gone).all()", "1", id="given back with the last tile", marks=pytest.mark.slow),
+    ],
+)
+def test_what_a_slow_memory_shows(method: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place whose expert is not there yet, or goes before its last beat has come."""
+    monkeypatch.setattr(MoEResident, method, getattr(rewritten(MoEResident, old, new, method), method))
+    with pytest.raises(CheckFailed, match=r"a place without one|is written while expert"):
         run_bulk(ONE, [_with_a_memory(50)], 1, product=export(ONE))
 
 
@@ -213,7 +218,6 @@ def test_refused_runs(arguments: str, sentence: str, capsys: pytest.CaptureFixtu
 
 # name: configuration, class, method, what stands there, what stands there instead
 FAULTS: dict[str, tuple[MoEResidentSpec, Any, str, str, str]] = {
-    "tiles are not held": (TINY, MoEResident, "_fetch", "~routed | (there", "~routed | ((there | 1)"),
     "a grant serves one tile": (TINY, MoEResident, "_fetch", "taken & routed & wanted.final", "taken & routed"),
     "a grant serves for ever": (TINY, MoEResident, "_fetch", "m.d.sync += there.eq(0)", "m.d.sync += there.eq(1)"),
     "lists without keys are granted": (TINY, MoEResident, "_fetch", "there.eq(grant.valid)", "there.eq(1)"),
