@@ -33,7 +33,7 @@ def bench(spec: PESpec, seed: int) -> list[Case]:
     ]
     cuts = [(at, f"cycle-{at}", singles) for at in (0, 1, 2, spec.latency + 1, spec.latency + 17)]
     if spec.group > 2:
-        cuts.append((spec.latency + 2, "group", [_random(spec, rng, [spec.group, 1])]))
+        cuts.append((spec.latency + 2, "group", [_random(spec, rng, [min(spec.group, 16), 1])]))
     for at, where, jobs in cuts:
         cut = case_of(spec, f"reset-in-{where}", jobs, seed=seed, stall={"o": 128}, reset_at=at)
         cases += [cut, case_of(spec, f"after-{cut.name}", singles, seed=seed)]
