@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import cocotb
@@ -29,6 +29,8 @@ from gen.export import Product
 from gen.manifest import beat_bytes, pins, signal_name
 
 DRIVER = Path(__file__).with_name("driver.cpp")
+LIBRARY = "libverilated.a"
+HEADERS = "players.h.fast"
 
 
 class BuildError(RuntimeError):
@@ -55,9 +57,12 @@ class Flags:
             flags += [f"--trace-{wave_format()}", "--trace-structs"]
         return flags
 
-    @property
-    def make(self) -> list[str]:
-        return [f"OPT_FAST={'-O2' if self.optimise else '-O1'} {_tuning()}".rstrip(), "OPT_SLOW=-O1"]
+    def make(self, headers: str = "") -> list[str]:
+        """Variables for make. ``headers`` are compiler flags that name precompiled ones."""
+        if self.optimise:
+            return [f"OPT_FAST=-O2 {_tuning()}".rstrip(), "OPT_SLOW=-O1"]
+        # Most of these models run for less time than they take to compile: little optimisation, one file.
+        return [f"OPT_FAST=-Og {headers}".rstrip(), "VM_PARALLEL_BUILDS=0"]
 
 
 class Simulation(Verilator):
@@ -82,14 +87,11 @@ class Simulation(Verilator):
             verilate, make, run = super().build_command()
         for flag in ("--public-flat-rw", "--vpi"):
             verilate.remove(flag)
-        at = verilate.index("-LDFLAGS") + 1
-        verilate[at] = f"{_runtime(self.build.flags.waves)} {verilate[at]}"
+        at, runtime = verilate.index("-LDFLAGS") + 1, _runtime(self.build.flags.waves)
+        verilate[at] = f"{runtime / LIBRARY} {verilate[at]}"
         verilate += self.build.flags.verilate
-        return (
-            verilate,
-            [*make, "-j2", *tool.make, *self.build.flags.make, "VK_GLOBAL_OBJS="],
-            run,
-        )
+        headers = f"-include {runtime / HEADERS} -Winvalid-pch"
+        return verilate, [*make, "-j2", *tool.make, *self.build.flags.make(headers), "VK_GLOBAL_OBJS="], run
 
     def build_command(self) -> list[list[str]]:
         run = self.commands()[2]
@@ -117,7 +119,7 @@ class Build:
             self._control_file(),
             self._binding(),
             DRIVER.read_text(),
-            repr(self.flags.verilate + self.flags.make),
+            repr(self.flags.verilate + self.flags.make()),
             *tools,
         )
         return _hash(*parts)
@@ -147,7 +149,7 @@ class Build:
                 library.name,
                 "libplayer.o",
                 "Vtop__ALL.a",
-                str(runtime),
+                str(runtime / LIBRARY),
                 "-pthread",
                 hide,
             ]
@@ -271,9 +273,9 @@ def _global_state_kept() -> Iterator[None]:
 
 
 def _runtime(waves: bool) -> Path:
-    """``libverilated.a`` with or without tracing, made with a design of one line."""
+    """Folder of ``LIBRARY``, with or without tracing, and of precompiled ``HEADERS``; made with a design of one line."""
     tool, flags = toolchain.verilator(), Flags(waves=waves)
-    folder = toolchain.cache_folder() / "runtime" / _hash(repr(flags.verilate), *_tools())
+    folder = toolchain.cache_folder() / "runtime" / _hash(repr(flags.verilate + flags.make()), *_tools())
     with locked(folder):
         if not (folder / "done").exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -281,9 +283,13 @@ def _runtime(waves: bool) -> Path:
             (folder / "t.v").write_text("module t(input clk /*verilator public_flat_rw*/); endmodule\n")
             verilate = [toolchain.perl(), str(tool.program), "--cc", "--prefix", "Vtop", "-Mdir", "."]
             _run([*verilate, *flags.verilate, "t.v"], folder)
-            _run([toolchain.make(), "-j2", "-f", "Vtop.mk", *tool.make, "libverilated.a"], folder)
+            (folder / HEADERS).write_text('#include "verilated.h"\n#include "verilated_dpi.h"\n#include <vector>\n')
+            shutil.copy(folder / HEADERS, folder / PurePath(HEADERS).stem)  # what Verilator's rule makes `.fast.gch` of
+            make = [toolchain.make(), "-j2", "-f", "Vtop.mk", *tool.make]
+            _run([*make, LIBRARY], folder)
+            _run([*make, *flags.make(), f"{HEADERS}.gch"], folder)
             (folder / "done").touch()
-    return folder / "libverilated.a"
+    return folder
 
 
 def _tools() -> list[str]:

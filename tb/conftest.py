@@ -1,5 +1,7 @@
 """What tests share."""
 
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,21 @@ from hypothesis import settings
 # timings never decide a test: machines are shared
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def _cpu() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Notes processor seconds, which other work on the machine does not change; scripts/times.py adds them up."""
+    before = _cpu()
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append(("cpu", f"{_cpu() - before:.3f}"))
 
 
 @pytest.fixture
