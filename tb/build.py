@@ -273,7 +273,7 @@ def _global_state_kept() -> Iterator[None]:
 
 
 def _runtime(waves: bool) -> Path:
-    """Folder of ``LIBRARY``, with or without tracing, and of precompiled ``HEADERS``; made with a design of one line."""
+    """Folder of ``LIBRARY``, with or without tracing, precompiled ``HEADERS``; from a design of one line."""
     tool, flags = toolchain.verilator(), Flags(waves=waves)
     folder = toolchain.cache_folder() / "runtime" / _hash(repr(flags.verilate + flags.make()), *_tools())
     with locked(folder):
