@@ -336,6 +336,7 @@ FAULTS: dict[str, tuple[MoEFFNSpec, Any, str, str, str]] = {
     ),
     "experts beyond the slots are not told": (WEIGHTED, MoEFFN, "elaborate", "dispatch.sts_error[1]", "0"),
     "a list for the next batch": (TABLE, ByTable, "elaborate", "self.o.ready & listed", "self.o.ready"),
+    "a list goes on into the next batch": (TABLE, ByTable, "elaborate", "listed.eq(0)", "listed.eq(1)"),
     "another number of tokens is not told": (TABLE, ByTable, "_compare", "now.any()", "0"),
     "tokens are counted when all are named": (TABLE, ByTable, "_compare", "came_all.all()", "came_all[1]"),
     "finished tokens are named": (BOTH, ByTable, "elaborate", "& ~entries.payload.data[0].pruned", ""),

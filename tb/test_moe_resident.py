@@ -10,7 +10,6 @@ from gen.export import export
 from golden.moe.resident import MoEResidentSpec
 from golden.spec import SpecError
 from hdl.layers.moe_resident import MoEResident
-from hdl.layers.routing import ByTable
 from hdl.moe.needs import Needs
 from scripts.cli import main
 from tb.cosim import compile
@@ -227,7 +226,6 @@ FAULTS: dict[str, tuple[MoEResidentSpec, Any, str, str, str]] = {
     "all experts are needed": (TINY, Needs, "elaborate", "count.any()", "count.any() | 1"),
     "keys go on behind the last": (TINY, Needs, "elaborate", "Mux(self.i.payload.last, 0, key + 1)", "key + 1"),
     "needs of the batch before": (TINY, Needs, "elaborate", "[ended.eq(0), some.eq(0)]", "[ended.eq(0)]"),
-    "a list goes on into the next batch": (WIDE, ByTable, "elaborate", "listed.eq(0)", "listed.eq(1)"),
     "the layer below the configuration": (WIDE, MoEResident, "_layer", "Value.cast(given)", "Value.cast(given)[1:]"),
 }
 
