@@ -18,6 +18,7 @@ import pytest
 from gen import toolchain
 from gen.registry import UNITS, unit
 from golden.ports import Beats
+from golden.soc.registers import CAUSES, REGISTERS
 from scripts.cli import parser
 from scripts.docs import measure
 from scripts.docs.__main__ import TIMED, build
@@ -66,6 +67,13 @@ def test_the_site_has_a_page_with_drawings_for_every_unit(site: Path) -> None:
         assert (f"{name}_timing.svg" in text) == (name in TIMED)
         for p in UNITS[name].spec.parameters():
             assert f">{p['name']}<" in text
+
+
+@pytest.mark.xdist_group("docs")
+def test_the_site_has_every_register_and_error(site: Path) -> None:
+    text = (site / "registers.html").read_text(encoding="utf-8")
+    assert all(f"<p>{r.name}</p>" in text for r in REGISTERS)
+    assert all(f"<p>{cause.name.lower()}</p>" in text for cause in CAUSES)
 
 
 @pytest.mark.xdist_group("docs")

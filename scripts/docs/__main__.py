@@ -11,7 +11,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from gen.registers import markdown, register_table
 from gen.registry import UNITS
+from golden.soc.accelerator import AcceleratorSpec
 from scripts.docs import datasheet, drawing, measure, timing, verification
 from scripts.docs.graph import graph
 from scripts.docs.source import DOCS, ROOT, smallest
@@ -40,7 +42,12 @@ def made() -> dict[str, str]:
     """Text by file of everything that is not in ``docs/``."""
     costs = json.loads(measure.FILE.read_text(encoding="utf-8"))
     evidence = verification.evidence()
-    files = {"drawings/handshake.svg": _handshake(), "results.md": _results(), "verification.md": _verification()}
+    files = {
+        "drawings/handshake.svg": _handshake(),
+        "registers.md": _registers(),
+        "results.md": _results(),
+        "verification.md": _verification(),
+    }
     rows = []
     for name, unit in UNITS.items():
         spec = unit.configure(smallest(unit))
@@ -59,6 +66,13 @@ def _handshake() -> str:
     spec = UNITS["mixpe_pe"].configure("tiny")
     (case,) = (c for c in BENCHES["mixpe_pe"](spec, 0) if c.name == PAUSED)
     return timing.handshake(spec, timing.play(spec, case), 24)
+
+
+def _registers() -> str:
+    """Those of an accelerator with all kinds of jobs."""
+    spec = UNITS["accelerator"].configure("medium")
+    assert isinstance(spec, AcceleratorSpec)
+    return markdown(register_table(spec), spec.unit)
 
 
 def _results() -> str:
