@@ -72,7 +72,7 @@ class Product:
 
 def rtlil(spec: UnitSpec) -> str:
     """The exported circuit of ``spec``, before it becomes Verilog, with the Python lines that it comes from."""
-    return sources(_shell(spec), spec.unit)
+    return sources(shell(spec), spec.unit)
 
 
 def export(spec: UnitSpec, top: str | None = None) -> Product:
@@ -84,7 +84,7 @@ def export(spec: UnitSpec, top: str | None = None) -> Product:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", top):
         raise SpecError(f"top must be a letter followed by letters, digits and underscores, not {top!r}")
     registered = unit(spec.unit)
-    text, order = elaborate(_shell(spec), top)
+    text, order = elaborate(shell(spec), top)
     modules = tidy(text, order)
     if not modules[0].startswith(f"module {top} "):
         raise SpecError(f"top must not be a word that Verilog reserves, not {top!r}")
@@ -97,5 +97,6 @@ def export(spec: UnitSpec, top: str | None = None) -> Product:
     return Product(top, verilog, described, vlt(f"{top}.v"), core(registered, top), register_files(spec, top))
 
 
-def _shell(spec: UnitSpec) -> AxiShell:
+def shell(spec: UnitSpec) -> AxiShell:
+    """The component that is exported: the unit with its flat ports."""
     return AxiShell(Shared(unit(spec.unit).hardware(spec), spec), spec.ports, spec.status)

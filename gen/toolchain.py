@@ -155,6 +155,16 @@ def opensta() -> str | None:
     return shutil.which("sta")
 
 
+def icarus() -> tuple[str, str]:
+    """Compiler and simulator of Icarus Verilog, which only repeats what Verilator has simulated."""
+    found = shutil.which("iverilog"), shutil.which("vvp")
+    if not all(found):
+        raise ToolError(
+            "Icarus Verilog is needed and was not found: install iverilog with the system's package manager"
+        )
+    return str(found[0]), str(found[1])
+
+
 def liberty() -> Path:
     """The default cell library: 0.18 um, 1.8 V, of the Debian package qflow-tech-osu018."""
     if not LIBERTY.exists():
@@ -185,6 +195,7 @@ def doctor() -> list[Check]:
         _check("nextpnr-ecp5", nextpnr_version, needed=False),
         _check("nextpnr-ice40", lambda: device_version("nextpnr-ice40"), needed=False),
         _check("boards", boards, needed=False),
+        _check("Icarus", lambda: icarus()[0], needed=False),
         _check("cell library", lambda: str(liberty()), needed=False),
         Check("OpenSTA", opensta(), False, "optional: delays of cell netlists are rough without it"),
     ]

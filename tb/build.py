@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path, PurePath
@@ -212,9 +212,16 @@ class Build:
             lines.append(f"    {agents}.emplace_back(Pins{{{beat_bytes(s)}, {handshake}, {last}, {{{carry}}}}});")
         for s in m["status"]:
             lines.append(f"    status.push_back({{bytes(top.{s['name']}), 0, {s['width']}}});")
+        for p in recorded(m):
+            lines.append(f"    ports.push_back({{bytes(top.{p['name']}), 0, {p['width']}}});")
         lines += ["}", "", "void Player::tie(const uint64_t* values) {"]
         lines += [f"    top.{name} = values[{i}];" for i, name in enumerate(m.get("tied", ()))]
         return "void Player::bind() {\n" + "\n".join(lines) + "\n}\n"
+
+
+def recorded(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The ports that the bulk player can record, in order: all but the clock."""
+    return [p for p in manifest["ports"] if p["name"] != manifest["clock"]]
 
 
 @cache

@@ -22,6 +22,7 @@ from golden.spec import UnitSpec
 from tb import products
 from tb.axi import AxiWorld, Host, Memory, Read, Write
 from tb.build import Build, Flags
+from tb.trace import Trace
 from tb.transactions import (
     PATIENCE,
     RESET_CYCLES,
@@ -105,6 +106,9 @@ class Rtl:
         library.player_notes.restype = pointer
         library.player_notes.argtypes = [pointer, pointer]
         library.player_fetch.argtypes = [pointer, number, pointer, pointer]
+        library.player_record.argtypes = [pointer, ctypes.c_int]
+        library.player_trace.restype = pointer
+        library.player_trace.argtypes = [pointer, pointer]
         self._library = library
         self._player = library.player_new()
 
@@ -145,6 +149,16 @@ class Rtl:
         """Values of the inputs that the manifest lists as ``tied``, for all plays from here on; 0 at first."""
         words = [values[name] for name in self.manifest["tied"]]
         self._library.player_tie(self._player, (ctypes.c_uint64 * len(words))(*words))
+
+    def record(self, on: bool = True) -> None:
+        """From here on, or no longer: every port in every cycle, those of the reset included."""
+        self._library.player_record(self._player, on)
+
+    def trace(self) -> Trace:
+        """What was recorded."""
+        length = ctypes.c_uint64()
+        where = self._library.player_trace(self._player, ctypes.byref(length))
+        return Trace.of(self.manifest, ctypes.string_at(where, length.value) if length.value else b"")
 
     def play(self, case: Case) -> Played:
         """Play a case by the rules of ``tb.transactions``; judge it with :func:`tb.transactions.check`."""

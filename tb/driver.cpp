@@ -238,6 +238,7 @@ class Player {
     std::vector<Source> sources;
     std::vector<Sink> sinks;
     std::vector<Pin> status;
+    std::vector<Pin> ports;  // all but the clock, in the order of the manifest
 
     uint64_t cycle = 0, quiet = 0, ending = 0;
     bool open = false;     // the world was asked, the clock edge is yet to come
@@ -254,6 +255,9 @@ class Player {
     }
 
     void edge() {
+        if (records) {
+            for (const Pin& p : ports) trace.insert(trace.end(), p.at, p.at + (p.width + 7) / 8);
+        }
         *clk = 1;
         top.eval();
     }
@@ -284,6 +288,9 @@ public:
     void tie(const uint64_t* values);  // binding.h
 
     std::vector<uint8_t> notes;  // what the world is to be told: a Note, the beat, and so on
+
+    bool records = false;
+    std::vector<uint8_t> trace;  // before each clock edge, while it records: all ports, each in whole bytes
 
     void begin(const Run& run, const Stream* in) {
         enter();
@@ -393,6 +400,14 @@ int player_play(Player* p, Run* run, Stream* in, Stream* out, uint64_t* status) 
 void player_give(Player* p, uint64_t source, Stream* s, const uint8_t* beats, uint64_t bytes, uint64_t at, uint64_t pace,
                  uint8_t last) {
     p->source(source).give(*s, beats, bytes, at, pace, last);
+}
+void player_record(Player* p, int on) {
+    p->records = on;
+    p->trace.clear();
+}
+const uint8_t* player_trace(Player* p, uint64_t* bytes) {
+    *bytes = p->trace.size();
+    return p->trace.data();
 }
 const uint8_t* player_notes(Player* p, uint64_t* bytes) {
     *bytes = p->notes.size();

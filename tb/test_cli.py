@@ -219,6 +219,7 @@ def test_doctor_fails_when_something_needed_is_missing(
         "nextpnr-ecp5": False,
         "nextpnr-ice40": False,
         "boards": False,
+        "Icarus": False,
         "cell library": False,
         "OpenSTA": False,
     }

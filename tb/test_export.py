@@ -25,7 +25,7 @@ from gen import toolchain
 from gen.elaborate import elaborate
 from gen.export import Product, export
 from gen.manifest import beat_bytes
-from gen.netlist import modules
+from gen.netlist import modules, yosys
 from gen.registry import UNITS, unit
 from gen.tidy import Names, tidy
 from gen.waivers import WAIVERS
@@ -248,17 +248,18 @@ def _random(rng: random.Random, field: dict[str, Any]) -> int:
     return rng.getrandbits(field["width"]) - (1 << (field["width"] - 1) if signed else 0)
 
 
-def test_yosys_reads_the_product(tmp_path: Path) -> None:
-    product("mixpe_pe", "tiny").write(tmp_path)
-    program = """
-from pyosys import libyosys as ys
-design = ys.Design()
-ys.run_pass("read_verilog mixpe_pe.v", design)
-ys.run_pass("hierarchy -check -top mixpe_pe", design)
-ys.run_pass("proc", design)
-ys.run_pass("check -assert", design)
-"""
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=True)
+@pytest.mark.parametrize(
+    ("name", "preset"), [pytest.param(*e, marks=[] if e in SMALLEST else pytest.mark.slow) for e in EVERY]
+)
+def test_yosys_reads_the_product(name: str, preset: str) -> None:
+    made = product(name, preset)
+    script = ["read_verilog product.v", f"hierarchy -check -top {made.top}", "proc", "check -assert"]
+
+    def said() -> str:
+        yosys(script, {"product.v": made.verilog}, [])
+        return "read"
+
+    kept("yosys", (toolchain.yosys().version, *script, made.verilog), said)
 
 
 class Words(wiring.Component):

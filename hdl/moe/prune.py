@@ -68,7 +68,9 @@ class Prune(wiring.Component):
         """Returns that tokens of the batch still come, that a live one is there or has been, and how many rows are to
         be sent."""
         spec, i, inner = self.spec, self.i, self.inner_i
-        coming, there, been = Signal(), Signal(), Signal()
+        coming = Signal()
+        there = Signal()
+        been = Signal()
         word = Signal(index_bits(spec.beats))
         left = Signal(range(spec.tokens + 1))
         held = Signal.like(Value.cast(i.payload.data), reset_less=True)
@@ -99,7 +101,7 @@ class Prune(wiring.Component):
     def _rows(self, m: Module, begin: Value, coming: Value, left: Signal) -> Value:
         """When all tokens have come. Returns that a row's last beat leaves."""
         words = self.spec.d // self.spec.ffn.words
-        word = Signal(index_bits(words))
+        word = Signal(index_bits(words), name="row_word")
         o, inner = self.o, self.inner_o
         ends = named(m, word == words - 1, "ends_row")
         leaves = named(m, o.valid & o.ready, "leaves")

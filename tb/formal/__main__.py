@@ -18,6 +18,7 @@ from tb.formal import (
     moe,
     orizuru,
     prediction_table,
+    prune,
     selectors,
     soc,
     stream,
@@ -25,7 +26,7 @@ from tb.formal import (
 )
 
 RESIDENCY = (cache, cache_unit, cache_moves, prediction_table)
-MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, *RESIDENCY, unpack, soc)
+MODULES = (stream, cores, orizuru, selectors, kmeans, kmeans_function, dispatch, moe, *RESIDENCY, unpack, prune, soc)
 CLAIMS = tuple(claim for module in MODULES for claim in module.CLAIMS)
 
 
