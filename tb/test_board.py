@@ -257,6 +257,42 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["board", "mixpe_pe", "--preset", "tiny", "--board", "icebreaker", "--port", "sim", "--cases", "2"]
     assert main(arguments) == 0
     assert capsys.readouterr().out.endswith("seed 1, 0 of 2 cases failed\n")
+    arguments = ["board", "accelerator", "--preset", "tiny", "--port", "cosim", "--jobs", "2"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.endswith("seed 1, 0 of 3 cases failed\n")
+
+
+REFUSED = {
+    "mixpe_pe --port=cosim": "port must be sim, netlist or a serial port for mixpe_pe, not 'cosim'",
+    "mixpe_pe --port=sim": "board must be one of ulx3s-85f, ulx3s-25f, ecpix5-85f, icebreaker, arty-a7-100, de10-nano,"
+    " not None",
+    "accelerator --port=cosim --jobs=0": "jobs must be at least 1, not 0",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_refusals(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["board", *arguments.split()]) == 2
+    assert capsys.readouterr().err == REFUSED[arguments] + "\n"
+
+
+@pytest.mark.parametrize("wrong", ("a byte", "a job"))
+def test_a_list_that_goes_wrong_fails(
+    wrong: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte of the results that is another one; a header of a kind that there is none of."""
+
+    def spoiled(driver: Driver, image: Image) -> None:
+        data = image.before.copy()
+        data[image.list] += wrong == "a job" and 0x40
+        (image.after if wrong == "a byte" else data)[np.flatnonzero(image.known)[-1]] ^= 1
+        driver._end.store(image.base, data.tobytes())
+
+    monkeypatch.setattr(Driver, "place", spoiled)
+    assert main(["board", "accelerator", "--preset", "tiny", "--port", "cosim", "--cases", "1"]) == 1
+    told = capsys.readouterr()
+    said = "expected 0x" if wrong == "a byte" else "job 0 was stopped at 0x"
+    assert said in told.err and told.out.endswith("seed 1, 1 of 1 cases failed\n")
 
 
 # name: block, method, what stands there, what stands there instead

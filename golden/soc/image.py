@@ -74,7 +74,7 @@ class Image:
         """What a job's unit has left in memory, for its ``result``."""
         return {p.lane.name: p.beats(memory, self.base) for p in self.jobs[job] if p.lane.port.direction == "out"}
 
-    def findings(self, memory: Bytes) -> list[str]:
+    def findings(self, memory: Bytes) -> Sequence[str]:
         """What is wrong in memory behind the jobs: the first byte that is not as expected."""
         wrong = np.flatnonzero((memory != self.after) & self.known)
         if not len(wrong):

@@ -4,7 +4,7 @@ lists of jobs, by its driver."""
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -65,14 +65,14 @@ def run(args: argparse.Namespace) -> int:
                 print(f"{name}: {finding}", file=sys.stderr)
             print(f"{name:24} {size:30} {time.monotonic() - start:8.1f} s", flush=True)
             start = time.monotonic()
-    except (LineError, Refused, Stuck) as e:
+    except (LineError, Refused, Stuck, CheckFailed) as e:
         print(e, file=sys.stderr)
         return 1
     print(f"seed {args.seed}, {failed} of {args.cases} cases failed")
     return int(failed > 0)
 
 
-Outcome = tuple[str, str, list[str]]
+Outcome = tuple[str, str, Sequence[str]]
 """Name, size, findings."""
 
 
