@@ -1,9 +1,10 @@
 # Needs Python 3.11 or later, g++, make and perl; everything else is installed into .venv by pip.
-#   make demo      Verilog for a MixPE layer, a real matrix and a real layer of experts through their RTL, reports
+#   make demo      Verilog for a MixPE layer, a real matrix and a real layer of experts through their RTL, lists of
+#                  jobs through the accelerator, reports
 #   make test      every check: lint, types, layering, golden models, RTL benches, proofs
 #   make test-all  the same with what takes long
 #   make docs      the documentation site, in build/docs/html
-#   make bench     speed of both simulators; area, speed and energy of the processing elements
+#   make bench     speed of both simulators; area, speed and energy of the processing elements; a whole bitstream
 #   make clean     removes what was built, not .venv
 PYTHON ?= python3
 VENV := .venv
@@ -28,6 +29,7 @@ demo: $(READY)
 	senbazuru gen mixpe --preset square --output build/demo
 	senbazuru run
 	senbazuru run --moe S3A3E8
+	senbazuru board accelerator --preset tiny --port cosim
 
 check: $(READY)
 	ruff check
@@ -54,6 +56,7 @@ bench: $(READY)
 	senbazuru synth mixpe --preset square --set weight=int4 core=booth --target asic --parts --per pe
 	$(BIN)/python -m scripts.topk --json build/topk.json
 	$(BIN)/python -m scripts.kmeans_cost --json build/kmeans.json
+	senbazuru fpga accelerator --preset fracast --memory 8192 --board ulx3s-85f --clock 50
 
 clean:
 	rm -rf build .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

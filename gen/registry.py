@@ -349,6 +349,12 @@ UNITS = {
                     "moe": "d=64,neurons=64,experts=4,tokens=8,rows=4,cols=16,ring=128",
                 },
                 "smollm2": {"moe": "ring=2048"},
+                "fracast": {
+                    "bus": 64,
+                    "outstanding": 4,
+                    "topk": "n=576,lanes=8,variant=memory",
+                    "moe": "d=80,neurons=48,experts=8,tokens=16,rows=8,cols=8,group=16,weight=int8,core=multiply",
+                },
             },
             "simulated",
         ),

@@ -10,6 +10,7 @@ import difflib
 import tomllib
 import types
 import typing
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -131,6 +132,11 @@ class UnitSpec(Spec):
 
     unit: ClassVar[str]
     """The name under which the unit is registered."""
+
+    @property
+    def fingerprint(self) -> int:
+        """CRC-32 of name and configuration: what tells bitstreams apart."""
+        return zlib.crc32(f"{self.unit}\n{self.to_toml()}".encode())
 
     @property
     def ports(self) -> tuple[StreamPort, ...]:

@@ -9,9 +9,9 @@ from golden.spec import SpecError, UnitSpec
 from scripts.configuration import natural
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     group = parser.add_argument_group("node")
-    group.add_argument("--board", metavar="NAME", required=True, help=f"one of {', '.join(BOARDS)}")
+    group.add_argument("--board", metavar="NAME", required=required, help=f"one of {', '.join(BOARDS)}")
     group.add_argument(
         "--clock", metavar="MHZ", type=float, help="by a PLL (ECP5 alone; default: the board's own clock)"
     )

@@ -21,17 +21,17 @@ class Streams:
 
     def __init__(self, host: Host, spec: MailboxSpec):
         self._host = host
-        self._spec = spec
+        self.spec = spec
         found = host.read(ID), host.read(CONFIGURATION)
-        if found != (IDENTIFIER, spec.configuration):
-            wanted = f"{spec.inner.unit} in this configuration ({spec.configuration:08x})"
+        if found != (IDENTIFIER, spec.inner.fingerprint):
+            wanted = f"{spec.inner.unit} in this configuration ({spec.inner.fingerprint:08x})"
             raise SpecError(f"the board must have {wanted}, not {found[0]:08x} {found[1]:08x}")
 
     def play(self, case: Case) -> tuple[Case, Played]:
         """Play a case from reset on, and what it must come to here: a board knows no cycles and does not stall."""
         self._host.write(CONTROL, 1)
-        ports = {port.name: n for n, port in enumerate(self._spec.inner.ports)}
-        rest = {port.name: self._spec.pack(port, case.inputs[port.name]) for port in self._of("in")}
+        ports = {port.name: n for n, port in enumerate(self.spec.inner.ports)}
+        rest = {port.name: self.spec.pack(port, case.inputs[port.name]) for port in self._of("in")}
         came: dict[str, list[NDArray[np.uint32]]] = {port.name: [] for port in self._of("out")}
         quiet = 0
         while quiet < POLLS:
@@ -50,7 +50,7 @@ class Streams:
         return replace(case, cycles=None, stall={}), self._played(case, rest, came)
 
     def _of(self, direction: str) -> list[StreamPort]:
-        return [port for port in self._spec.inner.ports if port.direction == direction]
+        return [port for port in self.spec.inner.ports if port.direction == direction]
 
     def _played(
         self, case: Case, rest: Mapping[str, NDArray[np.uint32]], came: Mapping[str, list[NDArray[np.uint32]]]
@@ -58,12 +58,12 @@ class Streams:
         outputs, taken = {}, {}
         for port in self._of("out"):
             words = np.concatenate([np.zeros(0, np.uint32), *came[port.name]])
-            whole = len(words) - len(words) % self._spec.words(port)
-            outputs[port.name] = self._spec.unpack(port, words[:whole])
+            whole = len(words) - len(words) % self.spec.words(port)
+            outputs[port.name] = self.spec.unpack(port, words[:whole])
         for port in self._of("in"):
-            taken[port.name] = len(case.inputs[port.name]) - -(-len(rest[port.name]) // self._spec.words(port))
+            taken[port.name] = len(case.inputs[port.name]) - -(-len(rest[port.name]) // self.spec.words(port))
         bits, status = self._host.read(STATUS), {}
-        for s in self._spec.inner.status:
+        for s in self.spec.inner.status:
             status[s.signal] = bits & (1 << s.width) - 1
             bits >>= s.width
         return Played(outputs, taken, None, None, None, None, status, (), 0)

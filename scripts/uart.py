@@ -44,14 +44,15 @@ class Refused(RuntimeError):
 
 
 class Host:
-    """Reads and writes by frames of at most ``frame`` words.
+    """Reads and writes by frames of at most ``frame`` words. ``memory``: bytes from address 0 on.
 
     A request without a proper reply, or that did not arrive as it was sent, is repeated after silence, at most twice:
     reads, and writes of the same words, may be done twice. After that :class:`LineError`, or :class:`Refused` where the
     node says why; that at once where the bus answers with an error.
     """
 
-    def __init__(self, wire: Wire, frame: int):
+    def __init__(self, wire: Wire, frame: int, memory: int = 0):
+        self.room = range(memory)
         self._wire = wire
         self._frame = frame
 
@@ -82,6 +83,9 @@ class Host:
     def store(self, address: int, data: bytes | NDArray[np.uint8]) -> None:
         """Bytes to memory; address and length are multiples of 4."""
         self._all(Command.WRITE | Command.MEMORY, address, np.frombuffer(bytes(data), "<u4"))
+
+    def rest(self) -> None:
+        """Nothing: a request takes long enough."""
 
     def _words(self, command: Command, address: int, count: int) -> NDArray[np.uint32]:
         parts: list[int] = []

@@ -11,10 +11,10 @@ from golden.ports import Beats
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.descriptor import ENTRY, HEADER, RECORD, STOP
 from golden.soc.image import APART, Image, Job, lay_out
-from golden.soc.registers import ADDRESS, Error
+from golden.soc.registers import ADDRESS, Control, Error, Event, State
 from tb import accelerator_host as host
 from tb import mixpe
-from tb.axi import Access, Read, Write
+from tb.axi import Access, Read
 from tb.transactions import Case
 
 BAD = 1
@@ -176,10 +176,10 @@ def _case(spec: AcceleratorSpec, good: Image, trouble: Trouble, seed: int, stall
     errors = {range(blamed, blamed + spec.bus_bytes): trouble.answer} if trouble.answer else {}
     script = [
         *host.starts(bad, trouble.timeout),
-        Write(address=ADDRESS["IRQ_ENABLE"], value=host.EVENT_ERROR),
-        host.ends(host.ERROR | host.QUIET),
+        *host.writes(IRQ_ENABLE=Event.ERROR),
+        host.ends(State.ERROR | State.QUIET),
         *host.reads(ERROR=trouble.code, ERROR_JOB=job, JOBS_DONE=job),
-        *host.reads(ERROR_ADDRESS=blamed & 0xFFFFFFFF, ERROR_ADDRESS_HIGH=blamed >> 32, IRQ_STATUS=host.EVENT_ERROR),
+        *host.reads(ERROR_ADDRESS=blamed & 0xFFFFFFFF, ERROR_ADDRESS_HIGH=blamed >> 32, IRQ_STATUS=Event.ERROR),
         *_recovered(after),
     ]
     around = host.world(spec, memory, script, seed=seed, latency=trouble.latency, errors=errors)
@@ -204,11 +204,11 @@ def _dropped(good: Image, trouble: Trouble) -> int:
 def _recovered(good: Image) -> list[Access]:
     """A start without CLEAR does nothing; behind one the next list runs."""
     return [
-        Write(address=ADDRESS["CONTROL"], value=host.START),
-        *host.reads(STATUS=host.ERROR | host.QUIET),
-        Write(address=ADDRESS["IRQ_STATUS"], value=host.EVENT_ERROR),
-        Write(address=ADDRESS["CONTROL"], value=host.CLEAR),
-        host.ends(host.QUIET),
+        *host.writes(CONTROL=Control.START),
+        *host.reads(STATUS=State.ERROR | State.QUIET),
+        *host.writes(IRQ_STATUS=Event.ERROR),
+        *host.writes(CONTROL=Control.CLEAR),
+        host.ends(State.QUIET),
         *host.reads(ERROR=0, ERROR_JOB=0, ERROR_ADDRESS=0, ERROR_ADDRESS_HIGH=0, IRQ_STATUS=0, UNIT_STATUS=0),
         *host.run(good),
     ]
@@ -219,11 +219,11 @@ def _silent(spec: AcceleratorSpec, good: Image, seed: int) -> Case:
     at = good.placed(BAD, "wgt").entry.address // spec.bus_bytes * spec.bus_bytes
     script = [
         *host.starts(good, 300),
-        host.stuck(host.BUSY | host.ERROR),
+        host.stuck(State.BUSY | State.ERROR),
         *host.reads(ERROR=Error.TIMEOUT, ERROR_JOB=BAD),
-        Write(address=ADDRESS["CONTROL"], value=host.CLEAR),
-        Write(address=ADDRESS["CONTROL"], value=host.START),
-        *host.reads(STATUS=host.BUSY | host.ERROR, ERROR=Error.TIMEOUT),
+        *host.writes(CONTROL=Control.CLEAR),
+        *host.writes(CONTROL=Control.START),
+        *host.reads(STATUS=State.BUSY | State.ERROR, ERROR=Error.TIMEOUT),
     ]
     around = host.world(spec, good, script, expected=None, silent=[range(at, at + spec.bus_bytes)])
     return host.case(spec, "memory-never-answers", around, seed)
@@ -235,7 +235,7 @@ def _told(spec: AcceleratorSpec, good: Image, seed: int) -> Case:
     image = _beside(good, records)
     script = [
         *host.starts(image, 500),
-        host.ends(host.ERROR | host.QUIET),
+        host.ends(State.ERROR | State.QUIET),
         Read(address=ADDRESS["UNIT_STATUS"], value=1, mask=1),
         *_recovered(good),
     ]
@@ -247,7 +247,7 @@ def _bad_lists(spec: AcceleratorSpec, good: Image, seed: int) -> Iterator[Case]:
     for name, address, records in (("empty-list", good.list, 0), ("askew-list", good.list + 16, good.records)):
         script = [
             *host.starts(replace(good, list=address, records=records)),
-            host.ends(host.ERROR | host.QUIET),
+            host.ends(State.ERROR | State.QUIET),
             *host.reads(ERROR=Error.DESCRIPTOR, ERROR_JOB=0, ERROR_ADDRESS=address),
             *_recovered(good),
         ]

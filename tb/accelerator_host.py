@@ -10,14 +10,10 @@ from numpy.typing import NDArray
 from golden.ports import Beats, StreamPort
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.image import Image, Job
-from golden.soc.registers import ADDRESS
+from golden.soc.registers import ADDRESS, Control, State
 from tb import kmeans_linear, mixpe, moe_ffn, orizuru
 from tb.axi import Access, AxiWorld, Host, Memory, Poll, Read, Write
 from tb.transactions import Case
-
-START, CLEAR, RESET = 1, 2, 4
-BUSY, DONE, ERROR, QUIET = 1, 2, 4, 8
-EVENT_DONE, EVENT_ERROR = 1, 2
 
 SMALL = {
     "gemm": "rows=2,cols=2",
@@ -101,23 +97,21 @@ class Watched(Memory):
 
 def starts(image: Image, timeout: int = 0) -> list[Access]:
     """Everything that a list needs."""
-    return [
-        Write(address=ADDRESS["LIST"], value=image.list & 0xFFFFFFFF),
-        Write(address=ADDRESS["LIST_HIGH"], value=image.list >> 32),
-        Write(address=ADDRESS["LIST_RECORDS"], value=image.records),
-        Write(address=ADDRESS["TIMEOUT"], value=timeout),
-        Write(address=ADDRESS["CONTROL"], value=START),
-    ]
+    return writes(**image.settings, TIMEOUT=timeout, CONTROL=Control.START)
 
 
-def ends(status: int = DONE | QUIET, every: int = 16) -> Poll:
+def ends(status: int = State.DONE | State.QUIET, every: int = 16) -> Poll:
     """Not busy, and in that state."""
     return Poll(address=ADDRESS["STATUS"], value=status, mask=0xF, every=every)
 
 
 def stuck(status: int) -> Poll:
     """In that state, whatever it is."""
-    return Poll(address=ADDRESS["STATUS"], value=status, mask=BUSY | ERROR)
+    return Poll(address=ADDRESS["STATUS"], value=status, mask=State.BUSY | State.ERROR)
+
+
+def writes(**registers: int) -> list[Access]:
+    return [Write(address=ADDRESS[name], value=value) for name, value in registers.items()]
 
 
 def reads(**registers: int) -> list[Access]:

@@ -299,6 +299,9 @@ class _Desk(AxiWorld):
         return False
 
 
+REST = 200
+
+
 class Session:
     """A unit with AXI4 and AXI4-Lite ports from its reset on, to be used step by step: time passes in :meth:`read`,
     :meth:`write` and :meth:`step` alone.
@@ -331,6 +334,22 @@ class Session:
         return self._world.memory.image
 
     @property
+    def room(self) -> range:
+        """Addresses of the memory."""
+        memory = self._world.memory
+        return range(memory.base, memory.base + len(memory.image))
+
+    def fetch(self, address: int, count: int) -> bytes:
+        """Bytes of memory."""
+        at = address - self.room.start
+        return self.memory[at : at + count].tobytes()
+
+    def store(self, address: int, data: bytes) -> None:
+        """Bytes to memory."""
+        at = address - self.room.start
+        self.memory[at : at + len(data)] = np.frombuffer(data, np.uint8)
+
+    @property
     def cycle(self) -> int:
         return self._play.cycle
 
@@ -349,6 +368,10 @@ class Session:
 
     def step(self, cycles: int) -> None:
         self._go(cycles)
+
+    def rest(self) -> None:
+        """Some cycles, for who waits."""
+        self._go(REST)
 
     def _ask(self, access: Write | Read) -> int:
         host = self._world.host

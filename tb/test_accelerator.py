@@ -14,7 +14,7 @@ from golden.moe import fixture as converted
 from golden.soc import timing
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.image import Image, Job, lay_out
-from golden.soc.registers import ADDRESS, Error
+from golden.soc.registers import Error
 from hdl.shared import Shared
 from hdl.soc.accelerator import Accelerator
 from hdl.soc.bursts import Allowance, Splitter
@@ -25,15 +25,15 @@ from hdl.soc.registers import Registers
 from hdl.soc.rows import Meter, Rows
 from hdl.soc.sequencer import Sequencer
 from scripts import moe_layer
+from scripts.driver import Driver
 from tb import mixpe
 from tb.accelerator import bench
 from tb.accelerator_errors import TROUBLES
-from tb.accelerator_host import SMALL, case, run, world
-from tb.axi import Read
-from tb.cosim import Rtl, compile
+from tb.accelerator_host import SMALL
+from tb.axi import Memory
+from tb.cosim import Session
 from tb.faults import later, one_in, turns_red
 from tb.runner import both_see_the_same, run_bulk
-from tb.transactions import check
 
 TINY = AcceleratorSpec(bus=64, burst=4, depth=8, outstanding=4, gemm="rows=2,cols=2")
 WIDE = AcceleratorSpec(bus=256, burst=2, depth=4, outstanding=1, gemm=SMALL["gemm"], linear=SMALL["linear"])
@@ -57,28 +57,27 @@ def test_every_error_has_a_bench() -> None:
 # --- time ---
 
 
-def cycles(rtl: Rtl, image: Image, latency: int) -> int:
+def cycles(spec: AcceleratorSpec, image: Image, latency: int) -> int:
     """What the register CYCLES says behind a list that is right."""
-    spec = rtl.spec
-    assert isinstance(spec, AcceleratorSpec)
-    script = [*run(image), Read(address=ADDRESS["CYCLES"])]
-    one = case(spec, "timed", world(spec, image, script, latency=latency))
-    played = rtl.play(one)
-    check(one, played)
-    value: int = played.world.host.seen[-1][0]  # type: ignore[attr-defined]
-    return value
+    room = np.zeros(len(image.before), np.uint8)
+    memory = Memory(
+        spec.ports, room, base=image.base, latency=latency, longest=spec.burst, outstanding=spec.outstanding
+    )
+    driver = Driver(spec, Session(spec, memory))
+    assert image.findings(driver.execute(image)) == []
+    return driver.counters()["CYCLES"]
 
 
 @pytest.mark.parametrize(("bus", "burst"), [(64, 8), (128, 16), (256, 4)])
 def test_formula_of_a_copy_is_exact(bus: int, burst: int) -> None:
     """From any address to any other."""
     spec = AcceleratorSpec(bus=bus, burst=burst, depth=64, outstanding=16)
-    rtl, rng = compile(spec), np.random.default_rng(bus)
+    rng = np.random.default_rng(bus)
     for _ in range(40):
         words = rng.integers(0, 256, (int(rng.integers(1, 90)), spec.bus_bytes), np.uint8)
         image = lay_out(spec, [Job("copy", words)], 32 * int(rng.integers(0, 40)), rng)
         latency = int(rng.integers(1, 21))
-        assert cycles(rtl, image, latency) == timing.copy_cycles(spec, image, latency)
+        assert cycles(spec, image, latency) == timing.copy_cycles(spec, image, latency)
 
 
 @pytest.mark.parametrize(("m", "k", "n"), [(2, 1500, 2), (4, 400, 6), (2, 200, 10)])
@@ -88,7 +87,7 @@ def test_formula_of_a_gemm(m: int, k: int, n: int) -> None:
     job = Job("gemm", mixpe.random_job(spec.engine("gemm").spec, np.random.default_rng(1), m, k, n))
     image = lay_out(spec, [job])
     estimate = timing.job_cycles(spec, image, job, 20)
-    assert estimate <= cycles(compile(spec), image, 20) < 1.06 * estimate
+    assert estimate <= cycles(spec, image, 20) < 1.06 * estimate
 
 
 def the_real_layer() -> tuple[AcceleratorSpec, Job]:
@@ -111,7 +110,7 @@ def test_the_real_layer_through_the_rtl() -> None:
     """Every bit; at least 85 % of the bound, and within 2 % of the formula."""
     spec, job = the_real_layer()
     image = lay_out(spec, [job])
-    taken = cycles(compile(spec), image, 20)
+    taken = cycles(spec, image, 20)
     bound = max(spec.engine("moe").spec.cycles(job.job), timing.read_words(spec, image, job))
     print(f"{taken} cycles, {bound / taken:.1%} of the bound, formula {timing.job_cycles(spec, image, job, 20)}")
     assert bound / taken > 0.85

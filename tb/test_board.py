@@ -1,7 +1,6 @@
 """Boards as a host sees them: the client of the serial line, nodes in Verilator, as RTL and as netlists."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,16 +11,15 @@ from gen.registry import unit
 from golden.axi import OKAY, SLVERR
 from golden.mixpe.pe import PESpec
 from golden.ports import Beats
-from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.board import NodeSpec
 from golden.soc.bridge import ANSWER, GAP, Access, BridgeSpec, Command, Device, Status, request
-from golden.soc.image import Image, Job, lay_out
+from golden.soc.image import Image, lay_out
 from golden.soc.mailbox import CONTROL, DATA, ID, IDENTIFIER, LEVEL, SLACK, STATUS, MailboxSpec
 from golden.soc.uart import Ear, Line, levels
 from golden.spec import SpecError
 from hdl.soc.mailbox import Mailbox, Queue
 from scripts.cli import main
-from scripts.lists import Lists
+from scripts.driver import Driver
 from scripts.streams import Streams, playable
 from scripts.uart import Host, LineError, Refused
 from tb.accelerator_host import random_jobs
@@ -139,7 +137,8 @@ def test_words_of_beats() -> None:
 
 @cache
 def node(spec: NodeSpec, netlist: bool = False) -> Host:
-    return Host(Simulated(spec, gates(spec) if netlist else None), spec.frame)
+    memory = spec.store.bytes if spec.store else 0
+    return Host(Simulated(spec, gates(spec) if netlist else None), spec.frame, memory)
 
 
 def test_a_unit_plays_its_bench_behind_a_line() -> None:
@@ -221,28 +220,19 @@ def test_a_node_survives_what_is_on_the_line() -> None:
 
 
 def test_jobs_of_the_accelerator_behind_a_line() -> None:
-    lists = Lists(node(ACCELERATOR), ACCELERATOR)
     image = jobs(1)
-    assert lists.run(image) == []
-    wrong = image.after.copy()
-    wrong[np.flatnonzero(image.known)[-1]] ^= 1
-    (finding,) = lists.run(replace(image, after=wrong))
-    assert finding.endswith("(1 differ)")
+    memory = driver().execute(image)
+    assert image.findings(memory) == []
+    at = int(np.flatnonzero(image.known)[-1])
+    memory = memory.copy()
+    memory[at] ^= 1
+    (finding,) = image.findings(memory)
+    assert finding.startswith(f"memory at {at:#x}: expected ") and finding.endswith("(1 bytes differ)")
 
 
-def test_lists_that_do_not_fit_are_refused() -> None:
+def driver(netlist: bool = False) -> Driver:
     assert ACCELERATOR.accelerator
-    lists = Lists(node(ACCELERATOR), ACCELERATOR)
-    large = lay_out(ACCELERATOR.accelerator, [Job("copy", np.zeros((600, 8), np.uint8))])
-    with pytest.raises(SpecError) as e:
-        lists.run(large)
-    assert str(e.value) == f"a list must fit into 8192 bytes of memory from 0 on, not {len(large.before)} from 0"
-    other = replace(ACCELERATOR, inner=AcceleratorSpec(bus=64, burst=4, depth=8, outstanding=2))
-    with pytest.raises(SpecError) as e:
-        Lists(node(ACCELERATOR), other)
-    assert str(e.value).startswith(
-        "the board must have the accelerator in this configuration (0x534e425a), not UNITS 0x3"
-    )
+    return Driver(ACCELERATOR.accelerator, node(ACCELERATOR, netlist))
 
 
 def jobs(seed: int) -> Image:
@@ -259,13 +249,50 @@ def test_netlists_do_the_same() -> None:
     for case in filter(playable, bench(UNIT, 1)[1:6]):
         check(*streams.play(case))
     use_registers(node(PE, netlist=True), PE.mailbox)
-    assert Lists(node(ACCELERATOR, netlist=True), ACCELERATOR).run(jobs(1)) == []
+    image = jobs(1)
+    assert image.findings(driver(netlist=True).execute(image)) == []
 
 
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["board", "mixpe_pe", "--preset", "tiny", "--board", "icebreaker", "--port", "sim", "--cases", "2"]
     assert main(arguments) == 0
     assert capsys.readouterr().out.endswith("seed 1, 0 of 2 cases failed\n")
+    arguments = ["board", "accelerator", "--preset", "tiny", "--port", "cosim", "--jobs", "2"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.endswith("seed 1, 0 of 3 cases failed\n")
+
+
+REFUSED = {
+    "mixpe_pe --port=cosim": "port must be sim, netlist or a serial port for mixpe_pe, not 'cosim'",
+    "mixpe_pe --port=sim": "board must be one of ulx3s-85f, ulx3s-25f, ecpix5-85f, icebreaker, arty-a7-100, de10-nano,"
+    " not None",
+    "accelerator --port=cosim --jobs=0": "jobs must be at least 1, not 0",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_refusals(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["board", *arguments.split()]) == 2
+    assert capsys.readouterr().err == REFUSED[arguments] + "\n"
+
+
+@pytest.mark.parametrize("wrong", ("a byte", "a job"))
+def test_a_list_that_goes_wrong_fails(
+    wrong: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte of the results that is another one; a header of a kind that there is none of."""
+
+    def spoiled(driver: Driver, image: Image) -> None:
+        data = image.before.copy()
+        data[image.list] += wrong == "a job" and 0x40
+        (image.after if wrong == "a byte" else data)[np.flatnonzero(image.known)[-1]] ^= 1
+        driver._end.store(image.base, data.tobytes())
+
+    monkeypatch.setattr(Driver, "place", spoiled)
+    assert main(["board", "accelerator", "--preset", "tiny", "--port", "cosim", "--cases", "1"]) == 1
+    told = capsys.readouterr()
+    said = "expected 0x" if wrong == "a byte" else "job 0 was stopped at 0x"
+    assert said in told.err and told.out.endswith("seed 1, 1 of 1 cases failed\n")
 
 
 # name: block, method, what stands there, what stands there instead

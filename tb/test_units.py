@@ -14,7 +14,7 @@ def test_every_unit_has_a_bench() -> None:
 LONG = {
     ("expert_ffn", "smollm2"),
     ("moe_resident", "smollm2"),
-    *(("accelerator", preset) for preset in ("medium", "smollm2")),
+    *(("accelerator", preset) for preset in ("medium", "smollm2", "fracast")),
     *(("moe_ffn", preset) for preset in ("smollm2", "square", "decode")),
 }
 """Whole layers."""

@@ -133,6 +133,7 @@ class AcceleratorSpec(UnitSpec):
             "ID": registers.IDENTIFIER,
             "VERSION": registers.VERSION,
             "UNITS": sum(1 << engine.kind.number for engine in self.engines),
+            "CONFIGURATION": self.fingerprint,
             "BUILD": bus | self.channels_in << 8 | self.channels_out << 16 | outstanding << 24,
         }
 

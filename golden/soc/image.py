@@ -61,6 +61,11 @@ class Image:
     records: int
     jobs: tuple[tuple[Placed, ...], ...]
 
+    @property
+    def settings(self) -> dict[str, int]:
+        """Registers that say which list it is."""
+        return {"LIST": self.list & 0xFFFFFFFF, "LIST_HIGH": self.list >> 32, "LIST_RECORDS": self.records}
+
     def placed(self, job: int, stream: str) -> Placed:
         """A stream of a job."""
         return next(p for p in self.jobs[job] if p.lane.name == stream)
@@ -68,6 +73,15 @@ class Image:
     def outputs(self, job: int, memory: Bytes) -> dict[str, Beats]:
         """What a job's unit has left in memory, for its ``result``."""
         return {p.lane.name: p.beats(memory, self.base) for p in self.jobs[job] if p.lane.port.direction == "out"}
+
+    def findings(self, memory: Bytes) -> Sequence[str]:
+        """What is wrong in memory behind the jobs: the first byte that is not as expected."""
+        wrong = np.flatnonzero((memory != self.after) & self.known)
+        if not len(wrong):
+            return []
+        at = int(wrong[0])
+        found = f"expected {self.after[at]:#04x}, got {memory[at]:#04x} ({len(wrong)} bytes differ)"
+        return [f"memory at {self.base + at:#x}: {found}"]
 
 
 def lay_out(spec: AcceleratorSpec, jobs: Sequence[Job], base: int = 0, rng: np.random.Generator | None = None) -> Image:

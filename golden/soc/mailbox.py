@@ -11,7 +11,6 @@ as many words as it needs. Registers, by byte address::
     100 + 4 n DATA    of stream n: the next word
 """
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,11 +54,6 @@ class MailboxSpec:
     @property
     def ports(self) -> tuple[StreamPort, ...]:
         return axi4_lite_slave("s_axil", registers.ADDRESS_BITS)
-
-    @property
-    def configuration(self) -> int:
-        """What tells configurations apart."""
-        return zlib.crc32(f"{self.inner.unit}\n{self.inner.to_toml()}".encode())
 
     @staticmethod
     def words(port: StreamPort) -> int:

@@ -1,13 +1,14 @@
 """The registers of the accelerator as data: the one source of hardware, driver, C header, tables and SystemRDL."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 ADDRESS_BITS = 12
 """Of the register port."""
 
 IDENTIFIER = int.from_bytes(b"SNBZ", "big")
-VERSION = 1 << 16
+VERSION = 1 << 16 | 1
 """Of this interface: major number above 16 bits of minor number."""
 
 ACCESS = ("ro", "rw", "wo", "w1c")
@@ -67,6 +68,30 @@ COUNTERS = {
 _COUNTERS_AT = 0x080
 
 
+class Control(IntFlag):
+    """Commands: bits of CONTROL."""
+
+    START = 1
+    CLEAR = 2
+    RESET = 4
+
+
+class State(IntFlag):
+    """Bits of STATUS."""
+
+    BUSY = 1
+    DONE = 2
+    ERROR = 4
+    QUIET = 8
+
+
+class Event(IntFlag):
+    """Bits of IRQ_ENABLE and IRQ_STATUS."""
+
+    DONE = 1
+    ERROR = 2
+
+
 class Error(IntEnum):
     """Why a job was stopped: the code in ERROR."""
 
@@ -95,11 +120,11 @@ CAUSES = {
 }
 
 
-def _flags(*fields: tuple[str, str]) -> tuple[Bits, ...]:
-    return tuple(Bits(name, 1, doc, lsb) for lsb, (name, doc) in enumerate(fields))
+def _flags(docs: Mapping[IntFlag, str]) -> tuple[Bits, ...]:
+    return tuple(Bits(str(flag.name).lower(), 1, doc, flag.bit_length() - 1) for flag, doc in docs.items())
 
 
-_EVENTS = _flags(("done", "a list of jobs is through"), ("error", "a job was stopped"))
+_EVENTS = _flags({Event.DONE: "a list of jobs is through", Event.ERROR: "a job was stopped"})
 
 REGISTERS = (
     Register("ID", 0x000, "ro", "what this is: SNBZ"),
@@ -123,9 +148,11 @@ REGISTERS = (
         "wo",
         "commands",
         _flags(
-            ("start", "begin the list; without effect while busy and after an error"),
-            ("clear", "forget the last list and its error, reset the units; without effect while busy"),
-            ("reset", "the same at any time: what runs is stopped"),
+            {
+                Control.START: "begin the list; without effect while busy and after an error",
+                Control.CLEAR: "forget the last list and its error, reset the units; without effect while busy",
+                Control.RESET: "the same at any time: what runs is stopped",
+            }
         ),
     ),
     Register(
@@ -134,12 +161,14 @@ REGISTERS = (
         "ro",
         "what it does",
         _flags(
-            ("busy", "a list runs, or is being stopped"),
-            ("done", "the last list is through"),
-            ("error", "a job was stopped: see ERROR; CLEAR before the next start"),
-            ("quiet", "nothing is under way on the bus"),
+            {
+                State.BUSY: "a list runs, or is being stopped",
+                State.DONE: "the last list is through",
+                State.ERROR: "a job was stopped: see ERROR; CLEAR before the next start",
+                State.QUIET: "nothing is under way on the bus",
+            }
         ),
-        reset=0b1000,
+        reset=State.QUIET,
     ),
     Register("ERROR", 0x018, "ro", "why a job was stopped", (Bits("code", 4, "number of the cause"),)),
     Register("ERROR_JOB", 0x01C, "ro", "which one of its list"),
@@ -153,6 +182,7 @@ REGISTERS = (
     Register("IRQ_ENABLE", 0x03C, "rw", "which bits of IRQ_STATUS raise irq", _EVENTS),
     Register("IRQ_STATUS", 0x040, "w1c", "what has happened", _EVENTS),
     Register("UNIT_STATUS", 0x044, "ro", "sts_error of the units that had jobs, until CLEAR"),
+    Register("CONFIGURATION", 0x048, "ro", "CRC-32 of the configuration: tells bitstreams apart"),
     *(
         Register(f"{name}{half}", _COUNTERS_AT + 8 * n + 4 * upper, "ro", f"{doc}: {('lower', 'upper')[upper]} half")
         for n, (name, doc) in enumerate(COUNTERS.items())

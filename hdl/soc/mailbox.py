@@ -142,7 +142,12 @@ class Mailbox(wiring.Component):
         go = named(m, ar.valid & ar.ready, "read")
         shown, done = Signal(WORD_BITS), Signal()
         m.d.comb += [ar.ready.eq(~r.valid | r.ready), done.eq(1)]
-        plain = {ID: C(IDENTIFIER, 32), CONFIGURATION: C(self.spec.configuration, 32), STATUS: status, CONTROL: C(0)}
+        plain = {
+            ID: C(IDENTIFIER, 32),
+            CONFIGURATION: C(self.spec.inner.fingerprint, 32),
+            STATUS: status,
+            CONTROL: C(0),
+        }
         plain |= {LEVEL + 4 * n: queue.level for n, queue in enumerate(queues)}
         with m.Switch(ar.payload.data[0].addr[2:]):
             for address, value in plain.items():
