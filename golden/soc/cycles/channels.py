@@ -4,7 +4,7 @@ from collections import deque
 from typing import NamedTuple
 
 from golden.soc.accelerator import ROWS, AcceleratorSpec
-from golden.soc.cycles.parts import Block, Clock, Count, Queue
+from golden.soc.cycles.parts import Block, Clock, Register, Queue
 
 
 class Row(NamedTuple):
@@ -29,10 +29,11 @@ class Channel:
     def __init__(self, clock: Clock, spec: AcceleratorSpec, room: int):
         self.spec, self.slot = spec, 0
         self.words = Block(clock, spec.depth + 1)
-        self.room = Count(clock, room)
+        self.room = Register(clock, room)
         self._coming: list[Row] = []
         self._rows: deque[Row] = deque()
         self._asked: Queue | None = None
+        self._base = 0
         self._measured: Extent | None = None
         self._word = self._left = 0  # the splitter's
         self._queue = Queue(clock, ROWS)
@@ -44,9 +45,9 @@ class Channel:
         """An entry; its rows stand there in the next cycle."""
         self.slot, self._coming, self._asked = slot, rows, None
 
-    def follow(self, slot: int, asked: Queue) -> None:
-        """An entry whose rows are those that the unit asks for."""
-        self.slot, self._asked = slot, asked
+    def follow(self, slot: int, asked: Queue, base: int) -> None:
+        """An entry whose rows are those that the unit asks for: beats from ``base`` on."""
+        self.slot, self._asked, self._base = slot, asked, base
 
     @property
     def busy(self) -> bool:
@@ -76,7 +77,10 @@ class Channel:
 
     def _next_row(self) -> Row | None:
         if self._asked:
-            return self._asked.pop() if self._asked.valid else None
+            if not self._asked.valid:
+                return None
+            at, beats = self._asked.pop()
+            return Row(self._base + (at << self.slot), beats)
         return self._rows.popleft() if self._rows else None
 
     def _measure(self, row: Row) -> Extent:

@@ -6,7 +6,7 @@ from typing import Any
 
 from golden.mixpe.gemm import MixPESpec
 from golden.soc.cycles.channels import Sink, Source
-from golden.soc.cycles.parts import Block, Clock, Count, Queue
+from golden.soc.cycles.parts import Block, Clock, Register, Queue
 
 SLACK = 6
 """Places of the aligner beside a group."""
@@ -21,7 +21,7 @@ class Feeder:
         self.timing, self.group = spec.timing, spec.group
         self.by_group = ["par", *(["scl"] if spec.act_scale == "pow2" else [])]
         self.by_tile = [*(["scl"] if spec.act_scale == "token" else []), *(["chn"] if spec.channel_scaled else [])]
-        self.free = Count(clock, spec.timing.tiles)
+        self.free = Register(clock, spec.timing.tiles)
         self._ready = [int(n) for n in spec.timing.ready]
         self._rested = 0  # from when on a group may end
         self._step = 0  # of its group

@@ -73,17 +73,33 @@ class Block:
         self._pushed = self._popped = False
 
 
-class Count:
+class Register:
     """A number that changes at the end of a cycle."""
 
     def __init__(self, clock: Clock, value: int = 0):
-        self.value = value
-        self._change = 0
+        self.value = self._next = value
         clock.parts.append(self)
 
     def add(self, change: int) -> None:
-        self._change += change
+        self._next += change
+
+    def set(self, value: int) -> None:
+        self._next = value
 
     def tick(self) -> None:
-        self.value += self._change
-        self._change = 0
+        self.value = self._next
+
+
+class Delay:
+    """Items that come again so many cycles later, one per cycle at most."""
+
+    def __init__(self, clock: Clock, cycles: int):
+        self._clock, self._cycles = clock, cycles
+        self._items: deque[tuple[int, Any]] = deque()
+
+    def push(self, item: Any = True) -> None:
+        self._items.append((self._clock.now + self._cycles, item))
+
+    def pop(self) -> Any:
+        """What comes in this cycle, or ``None``."""
+        return self._items.popleft()[1] if self._items and self._items[0][0] == self._clock.now else None

@@ -10,6 +10,7 @@ from golden.orizuru.engine import OrizuruSpec
 from golden.soc.copy import CopySpec
 from golden.soc.cycles.channels import Sink, Source
 from golden.soc.cycles.gemm import Gemm
+from golden.soc.cycles.moe import MoE
 from golden.soc.cycles.parts import Clock
 from golden.soc.cycles.topk import TopK
 from golden.soc.descriptor import Entry
@@ -23,6 +24,15 @@ class Unit(Protocol):
     def begin(self, job: Any, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None: ...
 
     def cycle(self) -> None: ...
+
+    def asks(self, lane: Lane, entry: Entry, source: Source) -> None: ...
+
+
+class Plain:
+    """A unit that asks for nothing."""
+
+    def asks(self, lane: Lane, entry: Entry, source: Source) -> None:
+        raise NotImplementedError
 
 
 class Copy:
@@ -40,4 +50,4 @@ class Copy:
             self._o.put()
 
 
-MODELS: Mapping[type[UnitSpec], Callable[[Clock, Any], Unit]] = {CopySpec: Copy, MixPESpec: Gemm, OrizuruSpec: TopK}
+MODELS: Mapping[type[UnitSpec], Callable[[Clock, Any], Unit]] = {CopySpec: Copy, MixPESpec: Gemm, OrizuruSpec: TopK, MoEFFNSpec: MoE}
