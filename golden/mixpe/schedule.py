@@ -17,6 +17,7 @@ is read, while the next group is summed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -136,7 +137,8 @@ class Timing:
         """Output beats of a tile."""
         return self.grid.rows * self.grid.cols // self.words
 
-    def _ready(self) -> np.ndarray:
+    @cached_property
+    def ready(self) -> np.ndarray:
         """For each beat of a tile: cycles from the tile's last step until the beat can leave its lanes' queues."""
         g = self.grid
         size = chunk(g, self.words)
@@ -151,12 +153,12 @@ class Timing:
     @property
     def first(self) -> int:
         """Cycles from a tile's last step to its first result beat at the output register's input."""
-        return int(self._ready()[0])
+        return int(self.ready[0])
 
     @property
     def drain(self) -> int:
         """Cycles from a tile's last step to its last result beat at the output register's input, output idle before."""
-        return int((self._ready() + np.arange(self.beats)[::-1]).max())
+        return int((self.ready + np.arange(self.beats)[::-1]).max())
 
     @property
     def tiles(self) -> int:

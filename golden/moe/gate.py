@@ -164,7 +164,8 @@ class GateSpec(UnitSpec):
         """``[selected, 3]``: number of the token, expert, weight."""
         return np.concatenate([self._selected(number, t, job.table) for number, t in enumerate(job.tokens)])
 
-    def _selected(self, number: int, token: Token, table: Table | None) -> Int:
+    def ranks(self, token: Token, table: Table | None) -> tuple[Int, NDArray[np.bool_], Int]:
+        """The experts that are looked at, best first; whether each is selected; the weights of all experts."""
         scores = self._padded(token)[: self.experts]
         if self.softmax:
             scores = softmax.softmax(scores)
@@ -172,9 +173,14 @@ class GateSpec(UnitSpec):
         keys = add(scores, b) if self.bias else scores
         order = KEYS["fp32"].order
         ranked = np.lexsort((np.arange(len(keys)), -order(keys)))[: token.k_max]
-        chosen = ranked[(np.arange(len(ranked)) < token.k_min) | (order(scores) >= order(np.array(token.tau)))[ranked]]
+        above = (order(scores) >= order(np.array(token.tau)))[ranked]
         ones = np.full(len(scores), ONE)
         weights = add(ones, multiply(scores, u)) if self.scaled else ones
+        return ranked, (np.arange(len(ranked)) < token.k_min) | above, weights
+
+    def _selected(self, number: int, token: Token, table: Table | None) -> Int:
+        ranked, kept, weights = self.ranks(token, table)
+        chosen = ranked[kept]
         return np.stack([np.full(len(chosen), number), chosen, weights[chosen]], axis=1)
 
     def errors(self, job: Group) -> int:
