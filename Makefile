@@ -4,7 +4,7 @@
 #   make test      every check: lint, types, layering, golden models, RTL benches, proofs
 #   make test-all  the same with what takes long
 #   make docs      the documentation site, in build/docs/html
-#   make bench     speed of both simulators; area, speed and energy of the processing elements; a whole bitstream
+#   make bench     figures that must not get worse; speed of both simulators; area, speed and energy of the processing elements; a whole bitstream
 #   make clean     removes what was built, not .venv
 PYTHON ?= python3
 VENV := .venv
@@ -49,8 +49,9 @@ docs: $(READY)
 	$(BIN)/python -m scripts.docs
 
 bench: $(READY)
-	$(BIN)/python -m scripts.bench
 	mkdir -p build
+	$(BIN)/python -m scripts.history
+	$(BIN)/python -m scripts.bench
 	$(BIN)/python -m scripts.compare --json build/compare.json
 	$(BIN)/python -m scripts.iso_area build/compare.json
 	senbazuru synth mixpe --preset square --set weight=int4 core=booth --target asic --parts --per pe

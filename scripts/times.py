@@ -7,7 +7,7 @@ the sum, and what it has to build.
 import argparse
 import sys
 import xml.etree.ElementTree as xml
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 LONGEST = 20
@@ -15,22 +15,24 @@ LONGEST = 20
 
 def table(report: Path) -> str:
     """The report's times as Markdown; :class:`ValueError` for one without them."""
-    files: Counter[str] = Counter()
-    numbers: Counter[str] = Counter()
-    tests: Counter[str] = Counter()
+    tests: dict[tuple[str, str], float] = {}
     for case in xml.parse(report).iter("testcase"):
         cpu = case.find("properties/property[@name='cpu']")
         if cpu is not None:
             file, seconds = case.attrib["classname"].rpartition(".")[2], float(cpu.attrib["value"])
-            files[file] += seconds
-            numbers[file] += 1
-            tests[f"{file}: {case.attrib['name']}"] += seconds
+            tests[file, case.attrib["name"]] = seconds
     if not tests:
         raise ValueError(f"the report must be one of make test, not {report}, which has no times")
+    files: defaultdict[str, list[float]] = defaultdict(list)
+    for (file, _), seconds in tests.items():
+        files[file].append(seconds)
+    rows = sorted(((name, len(each), sum(each)) for name, each in files.items()), key=lambda row: -row[2])
+    rows.append(("all", len(tests), sum(tests.values())))
+    longest = sorted(tests, key=lambda test: -tests[test])[:LONGEST]
     lines = ["| file | tests | CPU seconds |", "|---|---|---|"]
-    lines += [f"| {name} | {numbers[name]} | {seconds:.1f} |" for name, seconds in files.most_common()]
-    lines += [f"| all | {numbers.total()} | {files.total():.1f} |", "", "| test | CPU seconds |", "|---|---|"]
-    lines += [f"| {name} | {seconds:.1f} |" for name, seconds in tests.most_common(LONGEST)]
+    lines += [f"| {name} | {number} | {seconds:.1f} |" for name, number, seconds in rows]
+    lines += ["", "| test | CPU seconds |", "|---|---|"]
+    lines += [f"| {file}: {name} | {tests[file, name]:.1f} |" for file, name in longest]
     return "\n".join(lines)
 
 

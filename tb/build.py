@@ -213,7 +213,8 @@ class Build:
         for s in m["status"]:
             lines.append(f"    status.push_back({{bytes(top.{s['name']}), 0, {s['width']}}});")
         for p in recorded(m):
-            lines.append(f"    ports.push_back({{bytes(top.{p['name']}), 0, {p['width']}}});")
+            driven = "true" if p["direction"] == "input" else "false"
+            lines.append(f"    ports.push_back({{bytes(top.{p['name']}), {p['width'] + 7 >> 3}, {driven}}});")
         lines += ["}", "", "void Player::tie(const uint64_t* values) {"]
         lines += [f"    top.{name} = values[{i}];" for i, name in enumerate(m.get("tied", ()))]
         return "void Player::bind() {\n" + "\n".join(lines) + "\n}\n"

@@ -107,6 +107,7 @@ class Rtl:
         library.player_notes.argtypes = [pointer, pointer]
         library.player_fetch.argtypes = [pointer, number, pointer, pointer]
         library.player_record.argtypes = [pointer, ctypes.c_int]
+        library.player_replay.argtypes = [pointer, pointer, number]
         library.player_trace.restype = pointer
         library.player_trace.argtypes = [pointer, pointer]
         self._library = library
@@ -159,6 +160,13 @@ class Rtl:
         length = ctypes.c_uint64()
         where = self._library.player_trace(self._player, ctypes.byref(length))
         return Trace.of(self.manifest, ctypes.string_at(where, length.value) if length.value else b"")
+
+    def replay(self, trace: Trace) -> float:
+        """The bare evaluation loop: the inputs of a recording, outputs unseen. Its seconds."""
+        rows = np.ascontiguousarray(trace.rows)
+        start = time.perf_counter()
+        self._library.player_replay(self._player, rows.ctypes.data, len(rows))
+        return time.perf_counter() - start
 
     def play(self, case: Case) -> Played:
         """Play a case by the rules of ``tb.transactions``; judge it with :func:`tb.transactions.check`."""

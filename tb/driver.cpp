@@ -225,6 +225,13 @@ public:
     }
 };
 
+// One port as a trace has it.
+struct Port {
+    uint8_t* at;
+    size_t bytes;
+    bool input;
+};
+
 struct OneThread : VerilatedContext {
     OneThread() { threads(1); }  // or each player starts a pool of threads
 };
@@ -238,7 +245,7 @@ class Player {
     std::vector<Source> sources;
     std::vector<Sink> sinks;
     std::vector<Pin> status;
-    std::vector<Pin> ports;  // all but the clock, in the order of the manifest
+    std::vector<Port> ports;  // all but the clock, in the order of the manifest
 
     uint64_t cycle = 0, quiet = 0, ending = 0;
     bool open = false;     // the world was asked, the clock edge is yet to come
@@ -256,7 +263,7 @@ class Player {
 
     void edge() {
         if (records) {
-            for (const Pin& p : ports) trace.insert(trace.end(), p.at, p.at + (p.width + 7) / 8);
+            for (const Port& p : ports) trace.insert(trace.end(), p.at, p.at + p.bytes);
         }
         *clk = 1;
         top.eval();
@@ -291,6 +298,20 @@ public:
 
     bool records = false;
     std::vector<uint8_t> trace;  // before each clock edge, while it records: all ports, each in whole bytes
+
+    // The bare loop: inputs as they were recorded, and nothing else.
+    void replay(const uint8_t* row, uint64_t cycles) {
+        enter();
+        for (uint64_t i = 0; i < cycles; i++) {
+            for (const Port& p : ports) {
+                if (p.input) memcpy(p.at, row, p.bytes);
+                row += p.bytes;
+            }
+            settle();
+            *clk = 1;
+            top.eval();
+        }
+    }
 
     void begin(const Run& run, const Stream* in) {
         enter();
@@ -409,6 +430,7 @@ const uint8_t* player_trace(Player* p, uint64_t* bytes) {
     *bytes = p->trace.size();
     return p->trace.data();
 }
+void player_replay(Player* p, const uint8_t* rows, uint64_t cycles) { p->replay(rows, cycles); }
 const uint8_t* player_notes(Player* p, uint64_t* bytes) {
     *bytes = p->notes.size();
     return p->notes.data();

@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import itertools
-import json
 import re
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from gen.registry import UNITS, unit
 from golden.ports import Beats
 from golden.soc.registers import CAUSES, REGISTERS
 from scripts.cli import parser
-from scripts.docs import measure
 from scripts.docs.__main__ import TIMED, build
 from scripts.docs.drawing import svg
 from scripts.docs.graph import Graph, Node, graph
@@ -89,12 +87,6 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
             assert (page.parent / address.partition("?")[0]).exists(), f"{page.name}: {address}"
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet
-
-
-def test_measured_figures_are_of_every_unit_but_whole_layers() -> None:
-    figures = json.loads(measure.FILE.read_text(encoding="utf-8"))
-    measured = [name for name in UNITS if name not in measure.LARGE]
-    assert {name: list(f) for name, f in figures.items()} == {name: list(measure.FIGURES) for name in measured}
 
 
 def test_every_unit_has_tests_of_its_own() -> None:

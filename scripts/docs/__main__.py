@@ -4,7 +4,6 @@ The pages of ``docs/`` and what is made here from the design (a page and drawing
 ``source`` beside it, from which Sphinx builds, strictly: a warning is an error. Nothing comes from the network.
 """
 
-import json
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from pathlib import Path
 from gen.registers import markdown, register_table
 from gen.registry import UNITS
 from golden.soc.accelerator import AcceleratorSpec
-from scripts.docs import datasheet, drawing, measure, timing, verification
+from scripts import history
+from scripts.docs import datasheet, drawing, timing, verification
 from scripts.docs.graph import graph
 from scripts.docs.source import DOCS, ROOT, smallest
 from tb.units import BENCHES
@@ -40,7 +40,7 @@ PAUSED = "singles-both"
 
 def made() -> dict[str, str]:
     """Text by file of everything that is not in ``docs/``."""
-    costs = json.loads(measure.FILE.read_text(encoding="utf-8"))
+    costs = history.last()["figures"]
     evidence = verification.evidence()
     files = {
         "drawings/handshake.svg": _handshake(),

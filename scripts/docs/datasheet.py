@@ -8,9 +8,9 @@ from typing import Any
 from gen.registry import Unit
 from golden.ports import AxiChannel, StreamPort
 from golden.spec import UnitSpec
-from scripts.docs.measure import FIGURES
 from scripts.docs.source import smallest
 from scripts.docs.verification import Evidence
+from scripts.history import CELLS
 
 SYSTEM = {"mixpe": "mixpe", "kmeans": "kmeans", "orizuru": "orizuru", "moe": "moe_hardware", "soc": "accelerator"}
 """The page of a system, by its package in ``golden``."""
@@ -55,7 +55,7 @@ def page(unit: Unit, costs: Mapping[str, float], evidence: Evidence, timed: bool
     }
     if not timed:
         del parts["Timing"]
-    if not costs:
+    if not costs.keys() >= set(CELLS):
         del parts["Cost"]
     head = f"""\
 # {unit.name}
@@ -157,5 +157,5 @@ def _value(value: Any) -> str:
 def _cost(chosen: str, costs: Mapping[str, float]) -> Iterator[str]:
     yield f"On ECP5, not placed, by `senbazuru synth {chosen} --target ecp5 --seeds 0`; other targets, and speed:"
     yield "[](../synthesis.md).\n"
-    figures = [f"{costs[name]:,.0f}" for name in FIGURES]
+    figures = [f"{costs[name]:,.0f}" for name in CELLS]
     yield from table(["LUTs", "flip-flops", "block RAMs", "DSP blocks"], [figures])
