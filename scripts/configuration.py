@@ -39,6 +39,17 @@ def add_layers(parser: argparse.ArgumentParser) -> None:
     add("--set", metavar="key=value", nargs="+", help="single parameters")
 
 
+def to_hundred(text: str) -> float:
+    """The type of an argument that is a number, 0 to 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"must be a number between 0 and 100, not {text!r}")
+    return value
+
+
 def natural(text: str) -> int:
     """An integer from 0 to 2**32 - 1, for ``type=`` of an argument."""
     if not text.isdecimal() or int(text) >= 1 << 32:

@@ -22,22 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=natural, metavar="N", default=8, help="new ones, at most (default: 8)")
     parser.add_argument("--template", action="store_true", help="the prompt is a question, in the model's chat format")
     what = "0 (default): always the likeliest token"
-    parser.add_argument("--temperature", type=_temperature, metavar="T", default=0.0, help=what)
+    parser.add_argument("--temperature", type=configuration.to_hundred, metavar="T", default=0.0, help=what)
     parser.add_argument("--seed", type=natural, metavar="N", default=1, help="of the choice (default: 1)")
     what = "engine rtl alone: results are not compared with the bit-true models"
     parser.add_argument("--no-verify", dest="verify", action="store_false", help=what)
     parser.add_argument("--json", action="store_true", help="for a program to read")
-
-
-def _temperature(text: str) -> float:
-    """0 to 100."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"must be a number between 0 and 100, not {text!r}")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="for a program to read")
     parser.add_argument(
-        "--outliers", type=_percent, metavar="PERCENT", help="of engine kmeans, both sides (default: 1)"
+        "--outliers", type=configuration.to_hundred, metavar="PERCENT", help="of engine kmeans, both sides (default: 1)"
     )
     parser.add_argument(
         "--moe", metavar="NAME", help="the fixture's whole layer as a mixture of experts, such as S3A3E8: unit moe_ffn"
@@ -89,17 +89,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of --cache: bytes per cycle (default: 16)",
     )
     configuration.add_layers(parser)
-
-
-def _percent(text: str) -> float:
-    """0 to 100."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"must be a number between 0 and 100, not {text!r}")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:
