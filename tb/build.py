@@ -177,6 +177,8 @@ class Build:
         verilate, _, _ = self._simulation.commands()
         _run(verilate, self.folder)
         self._make("Vtop__ALL.a")
+        for headers in self.folder.glob("*.gch"):  # of several files; 70 MB each, and nothing needs them any more
+            headers.unlink()
 
     def _make(self, target: str) -> None:
         # what an interrupted make left half-written must not look up to date
