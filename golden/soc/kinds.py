@@ -45,6 +45,10 @@ KINDS = (
 )
 
 
+ASKED_AHEAD = 2
+"""Rows that a unit asks for ahead of those that are being read."""
+
+
 @dataclass(frozen=True)
 class Lane:
     """A stream that is in memory: its number in an entry, and two to ``slot``, the bytes that each beat has there."""

@@ -86,7 +86,7 @@ class Accelerator(wiring.Component):
 
 
 _READS = ("ar", "_r")
-_TO_DATAPATH = ("unit", "load_in", "load_out", "load_list", "entry")
+_TO_DATAPATH = ("unit", "load_in", "load_out", "load_list", "entry", "complete")
 _FROM_DATAPATH = ("idle", "surplus", "error")
 _COMMANDS = ("start", "clear", "reset", "settings")
 _EVENTS = ("state", "ends", "fails")

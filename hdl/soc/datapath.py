@@ -15,7 +15,7 @@ from golden.orizuru.engine import OrizuruSpec
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.copy import CopySpec
 from golden.soc.descriptor import RECORD, RECORD_SLOT
-from golden.soc.kinds import Engine, Index, Lane
+from golden.soc.kinds import ASKED_AHEAD, Engine, Index, Lane
 from golden.spec import UnitSpec
 from hdl.arith.bits import index_bits, named
 from hdl.layers.kmeans_linear import KMeansLinear
@@ -40,10 +40,6 @@ COMPONENTS: Mapping[type[UnitSpec], type[wiring.Component]] = {
     MoEFFNSpec: MoEFFN,
 }
 
-ASKED_AHEAD = 2
-"""Rows that a unit asks for ahead of those that are being read."""
-
-
 class Datapath(wiring.Component):
     """Channels, and behind them the units; which unit has the channels says ``unit``.
 
@@ -55,7 +51,8 @@ class Datapath(wiring.Component):
     Members
     -------
     unit : In, its place in ``spec.engines``; load_in, load_out, load_list : In, one bit per channel, with ``entry``;
-    read_0, ..., write_0, ... : Out(stream of bursts), the last read channel is the list's; come : In, one bit per read
+    complete : In(1), all entries of the job have been loaded: rows that a unit asks for wait for it, as they are counted
+    from an entry; read_0, ..., write_0, ... : Out(stream of bursts), the last read channel is the list's; come : In, one bit per read
     channel, with ``word``; words_0, ... : Out(stream), to be written; record : Out(stream), of the list; idle : Out(1),
     no channel but the list's has anything to do; listed : Out(1), nor has that one; moved : Out(1), a beat of the
     unit was; surplus : Out(1), the unit gives a beat that has no place; error : Out(32), its ``sts_error``.
@@ -70,6 +67,7 @@ class Datapath(wiring.Component):
             "load_in": In(spec.channels_in),
             "load_out": In(spec.channels_out),
             "load_list": In(1),
+            "complete": In(1),
             "entry": In(ENTRY_LAYOUT),
             "come": In(spec.channels_in + 1),
             "word": In(spec.bus),
@@ -154,18 +152,17 @@ class Datapath(wiring.Component):
         return channel.idle & ~Cat(waits).any(), Cat(moves).any()
 
     def _asked(self, m: Module, engine: Engine, unit: Any) -> dict[Lane, Any]:
-        """A queue of rows for each input of a unit that is where it asks for it."""
+        """A queue of rows for each input of a unit that is where it asks for it; none before there are all entries."""
         queues = {}
         for lane in engine.inputs:
             if lane.index:
                 m.submodules[f"asked_{engine.name}_{lane.name}"] = queue = Shared(StreamFIFO, ASKED, ASKED_AHEAD)
                 queues[lane] = queue
         for name in engine.asking:
-            fork(
-                m,
-                getattr(unit, name),
-                [queue.i for lane, queue in queues.items() if lane.index and lane.index.stream == name],
-            )
+            asks = getattr(unit, name)
+            waits = stream.Signature(asks.payload.shape()).create(path=(f"{engine.name}_{name}",))
+            m.d.comb += [waits.valid.eq(asks.valid & self.complete), asks.ready.eq(waits.ready & self.complete)]
+            fork(m, waits, [queue.i for lane, queue in queues.items() if lane.index and lane.index.stream == name])
         return queues
 
     def _follow(self, m: Module, channel: Any, my: Value, queue: Any, unit: Any, index: Index) -> None:

@@ -51,7 +51,7 @@ class Sequencer(wiring.Component):
     start, clear, reset : In(1), commands; settings : In; record : In(stream), of the list; idle, surplus, error : In,
     of the datapath; moved : In(1), a beat was, of the bus or of the unit; read_fault, write_fault : In; writing :
     In(1), answers are awaited; quiet : In(1), nothing is under way; unit, load_in, load_out, load_list, entry : Out, to
-    the datapath; stop : Out(1), nothing more may begin; renew : Out(1), the datapath is reset; begins, ends, fails :
+    the datapath; complete : Out(1), there are all entries of the job; stop : Out(1), nothing more may begin; renew : Out(1), the datapath is reset; begins, ends, fails :
     Out(1), events; state : Out.
     """
 
@@ -62,7 +62,7 @@ class Sequencer(wiring.Component):
         events = ("begins", "ends", "fails")
         members: dict[str, Any] = {name: In(1) for name in ("start", "clear", "reset")}
         members |= {name: In(1) for name in ("idle", "surplus", "moved", "writing", "quiet")}
-        members |= {name: Out(1) for name in ("load_list", "stop", "renew", *events)}
+        members |= {name: Out(1) for name in ("load_list", "complete", "stop", "renew", *events)}
         members |= {f"{name}_fault": In(FAULT) for name in ("read", "write")}
         super().__init__(
             members
@@ -89,6 +89,7 @@ class Sequencer(wiring.Component):
             self.state.busy.eq(step != Step.IDLE),
             self.stop.eq((step == Step.STOP) | (step == Step.RENEW)),
             self.renew.eq(step == Step.RENEW),
+            self.complete.eq(step == Step.RUN),
         ]
         with m.Switch(step):
             with m.Case(Step.IDLE), m.If(self.start & ~self.state.failed):

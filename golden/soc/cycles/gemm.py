@@ -137,7 +137,7 @@ class Gemm:
         self._steps, self._came = job.shape[1], 0
         self._sources, self._o = sources, sinks["o"]
 
-    def cycle(self) -> None:
+    def cycle(self, complete: bool) -> None:
         o = self.skids["o"]
         if o.valid and self._o.ready:
             self._o.put()

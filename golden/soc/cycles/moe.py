@@ -9,11 +9,7 @@ from golden.soc.cycles.experts import Experts
 from golden.soc.cycles.parts import Clock, Queue, Register
 from golden.soc.cycles.routing import Routing
 from golden.soc.descriptor import Entry
-from golden.soc.kinds import Lane
-
-ASKED_AHEAD = 2
-"""Rows that a unit asks for ahead of those that are being read."""
-
+from golden.soc.kinds import ASKED_AHEAD, Lane
 
 class MoE:
     """The unit."""
@@ -36,13 +32,13 @@ class MoE:
         """The entry of a stream whose rows the unit asks for."""
         source.follow(lane.slot, self._asked[lane.name], entry.address)
 
-    def cycle(self) -> None:
-        self._out()
+    def cycle(self, complete: bool) -> None:
+        self._out(complete)
         self.experts.cycle()
         self.routing.cycle(self._sources, self._sinks["counts"])
         self._in()
 
-    def _out(self) -> None:
+    def _out(self, complete: bool) -> None:
         skids = self.experts.skids
         for name in ("o", "stats"):
             if skids[name].valid and self._sinks[name].ready:
@@ -50,7 +46,7 @@ class MoE:
                 self._sinks[name].put()
                 if name == "stats":
                     self._active.set(0)
-        if skids["fetch"].valid and all(queue.ready for queue in self._asked.values()):
+        if complete and skids["fetch"].valid and all(queue.ready for queue in self._asked.values()):
             tile = skids["fetch"].pop()
             for name, queue in self._asked.items():
                 queue.push(tile[name])

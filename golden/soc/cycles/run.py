@@ -42,8 +42,8 @@ class _List:
             for stream in placed:
                 self._record(unit, stream)
             while not self._idle:
-                self._cycle(unit)
-            self._cycle(unit)
+                self._cycle(unit, True)
+            self._cycle(unit, True)
         return self.clock.now - 1
 
     @property
@@ -72,9 +72,10 @@ class _List:
                 channel.load(lane.slot, [Row(int(at), entry.beats) for at in entry.starts()])
         self._cycle(unit)
 
-    def _cycle(self, unit: Unit | None = None) -> None:
+    def _cycle(self, unit: Unit | None = None, complete: bool = False) -> None:
+        """``complete``: all entries of its job have been taken."""
         if unit:
-            unit.cycle()
+            unit.cycle(complete)
         for channel in (*self.sources, self.list, *self.sinks):
             channel.move()
         self.reader.cycle()

@@ -116,7 +116,7 @@ class TopK:
         self._results = self.spec.results(int(job.mask[: self.spec.n].sum()), job.k)
         self._sources, self._o = sources, sinks["o"]
 
-    def cycle(self) -> None:
+    def cycle(self, complete: bool) -> None:
         o = self.skids["o"]
         if o.valid and self._o.ready:
             self._o.put()

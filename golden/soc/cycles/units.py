@@ -10,6 +10,7 @@ from golden.orizuru.engine import OrizuruSpec
 from golden.soc.copy import CopySpec
 from golden.soc.cycles.channels import Sink, Source
 from golden.soc.cycles.gemm import Gemm
+from golden.soc.cycles.linear import Linear
 from golden.soc.cycles.moe import MoE
 from golden.soc.cycles.parts import Clock
 from golden.soc.cycles.topk import TopK
@@ -23,7 +24,7 @@ class Unit(Protocol):
 
     def begin(self, job: Any, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None: ...
 
-    def cycle(self) -> None: ...
+    def cycle(self, complete: bool) -> None: ...
 
     def asks(self, lane: Lane, entry: Entry, source: Source) -> None: ...
 
@@ -44,10 +45,10 @@ class Copy:
     def begin(self, job: Any, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None:
         self._i, self._o = sources["i"], sinks["o"]
 
-    def cycle(self) -> None:
+    def cycle(self, complete: bool) -> None:
         if self._i.valid and self._o.ready:
             self._i.take()
             self._o.put()
 
 
-MODELS: Mapping[type[UnitSpec], Callable[[Clock, Any], Unit]] = {CopySpec: Copy, MixPESpec: Gemm, OrizuruSpec: TopK, MoEFFNSpec: MoE}
+MODELS: Mapping[type[UnitSpec], Callable[[Clock, Any], Unit]] = {CopySpec: Copy, MixPESpec: Gemm, OrizuruSpec: TopK, MoEFFNSpec: MoE, KMeansLinearSpec: Linear}
