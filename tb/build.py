@@ -16,7 +16,7 @@ import subprocess
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path, PurePath
 from typing import Any
@@ -39,12 +39,13 @@ class BuildError(RuntimeError):
 
 @dataclass(frozen=True)
 class Flags:
-    """``waves`` compiles tracing in. ``optimise`` is for the bulk player alone: it leaves out what cocotb needs, and
-    spends build time on speed.
+    """``waves`` compiles tracing in, ``coverage`` counters of lines and toggles. ``optimise`` is for the bulk player
+    alone: it leaves out what cocotb needs, and spends build time on speed.
     """
 
     waves: bool = False
     optimise: bool = False
+    coverage: bool = False
 
     @property
     def verilate(self) -> list[str]:
@@ -53,6 +54,8 @@ class Flags:
             flags += ["--x-assign", "fast", "--x-initial", "fast"]
         else:
             flags += ["--vpi", "-fno-merge-cond"]  # that pass can take minutes on a large module
+        if self.coverage:
+            flags += ["--coverage-line", "--coverage-toggle", "--coverage-max-width", "4096"]
         if self.waves:
             flags += [f"--trace-{wave_format()}", "--trace-structs"]
         return flags
@@ -87,7 +90,7 @@ class Simulation(Verilator):
             verilate, make, run = super().build_command()
         for flag in ("--public-flat-rw", "--vpi"):
             verilate.remove(flag)
-        at, runtime = verilate.index("-LDFLAGS") + 1, _runtime(self.build.flags.waves)
+        at, runtime = verilate.index("-LDFLAGS") + 1, _runtime(self.build.flags)
         verilate[at] = f"{runtime / LIBRARY} {verilate[at]}"
         verilate += self.build.flags.verilate
         headers = f"-include {runtime / HEADERS} -Winvalid-pch"
@@ -141,7 +144,7 @@ class Build:
 
         def compile_and_link() -> None:
             self._make("libplayer.o")
-            runtime = _runtime(self.flags.waves)
+            runtime = _runtime(self.flags)
             hide = "-Wl,--exclude-libs,ALL"  # or two libraries in one process would share C++ symbols of the same name
             link = [
                 "-shared",
@@ -282,9 +285,9 @@ def _global_state_kept() -> Iterator[None]:
         signal.signal(s, handler)
 
 
-def _runtime(waves: bool) -> Path:
-    """Folder of ``LIBRARY``, with or without tracing, precompiled ``HEADERS``; from a design of one line."""
-    tool, flags = toolchain.verilator(), Flags(waves=waves)
+def _runtime(wanted: Flags) -> Path:
+    """Folder of ``LIBRARY``, with or without tracing and coverage, and of ``HEADERS``; from a design of one line."""
+    tool, flags = toolchain.verilator(), replace(wanted, optimise=False)
     folder = toolchain.cache_folder() / "runtime" / _hash(repr(flags.verilate + flags.make()), *_tools())
     with locked(folder):
         if not (folder / "done").exists():

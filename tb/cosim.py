@@ -9,6 +9,7 @@ import ctypes
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,13 +76,14 @@ class _Run(ctypes.Structure):
     )
 
 
-def compile(spec: UnitSpec, optimise: bool = False, product: Product | None = None) -> "Rtl":
+def compile(spec: UnitSpec, optimise: bool = False, product: Product | None = None, coverage: bool = False) -> "Rtl":
     """Build the RTL of ``spec`` for bulk co-simulation, or find it in the cache.
 
     Without ``optimise`` the build is the one that the cocotb player uses. ``product`` replaces that of ``spec``, for
-    faulty or synthesised variants. An ``Rtl`` may be used for any number of jobs.
+    faulty or synthesised variants. ``coverage``: it counts, see :meth:`Rtl.coverage`. An ``Rtl`` may be used for any
+    number of jobs.
     """
-    return Rtl(spec, Build(product or products.of(spec), Flags(optimise=optimise)))
+    return Rtl(spec, Build(product or products.of(spec), Flags(optimise=optimise, coverage=coverage)))
 
 
 class Rtl:
@@ -167,6 +169,10 @@ class Rtl:
         start = time.perf_counter()
         self._library.player_replay(self._player, rows.ctypes.data, len(rows))
         return time.perf_counter() - start
+
+    def coverage(self, file: Path) -> None:
+        """Write Verilator's counters of lines and toggles, of all that was played."""
+        self._library.player_coverage(ctypes.c_void_p(self._player), str(file).encode())
 
     def play(self, case: Case) -> Played:
         """Play a case by the rules of ``tb.transactions``; judge it with :func:`tb.transactions.check`."""

@@ -8,6 +8,9 @@
 
 #include "Vtop.h"
 #include "verilated.h"
+#if VM_COVERAGE
+#include "verilated_cov.h"
+#endif
 
 namespace {
 
@@ -294,6 +297,10 @@ public:
 
     void tie(const uint64_t* values);  // binding.h
 
+#if VM_COVERAGE
+    void coverage(const char* file) { context.coveragep()->write(file); }
+#endif
+
     std::vector<uint8_t> notes;  // what the world is to be told: a Note, the beat, and so on
 
     bool records = false;
@@ -422,6 +429,9 @@ void player_give(Player* p, uint64_t source, Stream* s, const uint8_t* beats, ui
                  uint8_t last) {
     p->source(source).give(*s, beats, bytes, at, pace, last);
 }
+#if VM_COVERAGE
+void player_coverage(Player* p, const char* file) { p->coverage(file); }
+#endif
 void player_record(Player* p, int on) {
     p->records = on;
     p->trace.clear();

@@ -124,6 +124,7 @@ def _failing(spec: ExpertCacheSpec, rng: np.random.Generator, seed: int) -> Iter
     hinted = (hints(0), needs(), needs(), needs(0), needs(0))
     runs = {
         "all": Run(made, lists, bad=every),
+        "third-key": Run(made, (needs(min(2, spec.keys - 1)),), bad=every),
         "first": Run(made, (needs(0), needs(0)), bad=frozenset((0,))),
         "first-two": Run(made, (needs(0), needs(0)), bad=frozenset((0, 1))),
         "hinted": Run(made, hinted, bad=frozenset((0,))),

@@ -65,11 +65,14 @@ def wrong(spec: ExpertTableSpec, rng: np.random.Generator) -> dict[str, Predicte
         [*layer[:1], [Entry(unknown, 5, 1), Entry(0, 6, 1)][-spec.slots :]][-spec.tokens :] for layer in job.layers
     ]
     beyond = (1 << spec.port("request").fields[0].width) - 1
+    crowd = layers_of(spec, rng, 1, spec.slots + 3)
+    crowd[0][0] += [Entry(0, 7, (1 << spec.confidence) - 1)] * (spec.slots + 1)
     runs = {
-        "entries": replace(job, layers=layers_of(spec, rng, 1, spec.slots + 3)),
+        "entries": replace(job, layers=crowd),
         "tokens": replace(job, layers=layers_of(spec, rng, spec.tokens + 2, spec.slots)),
         "expert": replace(job, layers=strange),
         "layer": replace(job, requests=(Request(beyond), Request(beyond, False), Request(0, release=True))),
+        "least": replace(job, requests=(Request(0, least=(1 << spec.confidence) - 1), *job.requests)),
         "batch": replace(
             job, requests=(Request(0, batch=2), Request(0, batch=-1), Request(0), Request(0, batch=255), *job.requests)
         ),
@@ -81,7 +84,7 @@ def wrong(spec: ExpertTableSpec, rng: np.random.Generator) -> dict[str, Predicte
 
 def _early(spec: ExpertTableSpec, rng: np.random.Generator, seed: int) -> Iterator[Case]:
     """Asked for before it is complete, without waiting: an empty list, and no release."""
-    job = random_batch(spec, rng, 0)
+    job = max((random_batch(spec, rng, 0) for _ in range(8)), key=lambda job: len(spec.inputs(job)["i"]))
     job = replace(job, requests=(Request(0, wait=False, release=True), *job.requests))
     if len(spec.inputs(job)["i"]) > 4:
         yield _case(spec, "early", [job], seed)

@@ -87,13 +87,20 @@ def _lengths(spec: KMeansFunctionSpec, rng: np.random.Generator) -> Sequence[Vec
 
 
 def _extremes(spec: KMeansFunctionSpec) -> Sequence[Group]:
-    """The longest vectors of one index, each with the entry that makes its sums largest or smallest."""
+    """The longest vectors of one index, each with the entry that makes its sums largest or smallest; entries that are
+    the ends of their range."""
     n, half = min(spec.n, 5000), 1 << (spec.moment_bits - 1)
     groups = []
     for j, (first, second) in product((0, spec.entries - 1), ((-half, half - 1), (half - 1, -half))):
         at = np.arange(spec.entries) == j
         table = Table(at * 1, np.where(at, first, 0), np.where(at, second, 0)) if spec.moments else Table(at * 1)
         groups.append(Group(table, (Vector(np.full(n, j)),)))
+    value = VALUES[spec.value]
+    least = -(1 << (value.width - 1)) if value.signed else 0
+    for ends in ((least, -1 if value.signed else 0), (0, least + (1 << value.width) - 1)):
+        some = (np.resize(corners, spec.entries) for corners in (ends, (-1, 0), (-half, half - 1)))
+        table = Table(*some) if spec.moments else Table(next(some))
+        groups.append(Group(table, (Vector(np.arange(spec.entries)[: spec.n]),)))
     return groups
 
 

@@ -19,7 +19,7 @@ def bench(spec: BalanceSpec, seed: int) -> list[Case]:
     mixed = [random_load(spec, rng) for _ in range(8)]
     cases = [
         _case(spec, "loads", list(_loads(spec, rng)), seed),
-        _case(spec, "corners", [_corners(spec, rng) for _ in range(8)], seed),
+        _case(spec, "corners", [_corners(spec, rng, int(g)) for g in (*CORNERS, *(CORNERS | 1 << 31))], seed),
         _case(spec, "alone", mixed[:1], seed),
         _case(spec, "sums", [_sums(spec, rng) for _ in range(768 // spec.experts)], seed),
         *cases_of(spec, "mixed", mixed, seed=seed),
@@ -60,13 +60,10 @@ def _loads(spec: BalanceSpec, rng: np.random.Generator) -> Iterator[Load]:
         yield replace(random_load(spec, rng), count=count)
 
 
-def _corners(spec: BalanceSpec, rng: np.random.Generator) -> Load:
-    """Extremes in biases and steps, of both signs."""
-
-    def some(n: int) -> Any:
-        return rng.choice(CORNERS, n) | rng.integers(0, 2, n) << 31
-
-    return replace(random_load(spec, rng), b=some(spec.experts), gamma=int(some(1)[0]))
+def _corners(spec: BalanceSpec, rng: np.random.Generator, gamma: int) -> Load:
+    """Extremes in biases, of both signs."""
+    b = rng.choice(CORNERS, spec.experts) | rng.integers(0, 2, spec.experts) << 31
+    return replace(random_load(spec, rng), b=b, gamma=gamma)
 
 
 def _sums(spec: BalanceSpec, rng: np.random.Generator) -> Load:

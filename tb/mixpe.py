@@ -36,7 +36,7 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
         case_of(spec, "full-groups", [random_job(spec, rng, r, spec.length, 6 * c)], seed=seed),
         case_of(spec, "extremes", list(_extremes(spec)), seed=seed),
         case_of(spec, "zero-points", list(_zero_points(spec, rng)), seed=seed),
-        case_of(spec, "specials", [_specials(spec, rng) for _ in range(4)], seed=seed),
+        case_of(spec, "specials", [_specials(spec, rng) for _ in range(8)], seed=seed),
         case_of(spec, "cancellation", [_cancellation(spec, rng)], seed=seed),
     ]
     if spec.out != "fp32" and (ties := list(_ties(spec))):

@@ -19,12 +19,14 @@ from gen.registry import UNITS, unit
 from golden.ports import Beats
 from golden.soc.registers import CAUSES, REGISTERS
 from scripts.cli import parser
+from scripts.docs import proofs
 from scripts.docs.__main__ import TIMED, build
 from scripts.docs.drawing import svg
 from scripts.docs.graph import Graph, Node, graph
 from scripts.docs.source import smallest
 from scripts.docs.timing import free_case, overview, play
 from scripts.docs.verification import evidence
+from tb.formal.__main__ import CLAIMS
 from tb.snippets import PAGES, ROOT, Snippet, commands, mentioned, snippets
 from tb.test_examples import environment
 from tb.transactions import CheckFailed
@@ -87,6 +89,17 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
             assert (page.parent / address.partition("?")[0]).exists(), f"{page.name}: {address}"
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet
+
+
+def test_what_was_proved_is_what_is_claimed() -> None:
+    found = proofs.kept()
+    assert list(found) == [proofs.key(c) for c in CLAIMS]
+    assert {k for k, d in found.items() if d.mutants} == proofs.firsts()
+    for c in CLAIMS:
+        how = f"bounded, {c.cycles} cycles" if c.cycles else "proved "
+        assert found[proofs.key(c)].result.startswith(how)
+        assert found[proofs.key(c)].engine == c.engine
+    assert proofs.PAGE.read_text(encoding="utf-8") == proofs.page()
 
 
 def test_every_unit_has_tests_of_its_own() -> None:

@@ -58,7 +58,7 @@ class Trace:
         """The ports of a direction, ``input`` or ``output``."""
         return [p for p in self.ports if p.direction == direction]
 
-    def flag(self, name: str) -> NDArray[np.bool_]:
-        """A port of one bit, in every cycle."""
+    def flag(self, name: str, bit: int = 0) -> NDArray[np.bool_]:
+        """A bit of a port, in every cycle."""
         (port,) = (p for p in self.ports if p.name == name)
-        return self.rows[:, port.first].astype(np.bool_)
+        return (self.rows[:, port.first + bit // 8] >> bit % 8 & 1).astype(np.bool_)

@@ -47,7 +47,7 @@ class Evidence:
                 size = c.size + (f" ({c.cycles} cycles)" if c.cycles else "")
                 by_text.setdefault((c.subject, c.text), []).append(size)
             for (subject, text), sizes in by_text.items():
-                yield f"- {subject}, {_plain(text)}: {_plain('; '.join(sizes))}"
+                yield f"- {subject}, {plain(text)}: {plain('; '.join(sizes))}"
 
 
 def evidence() -> dict[str, Evidence]:
@@ -78,7 +78,7 @@ def shared() -> Iterator[str]:
         rest = [c for c in module.CLAIMS if not any(_about(name, module.__name__, c) for name in UNITS)]
         for subject in dict.fromkeys(c.subject for c in rest):
             texts = dict.fromkeys(c.text for c in rest if c.subject == subject)
-            yield f"- {subject}: {_plain('; '.join(texts))}"
+            yield f"- {subject}: {plain('; '.join(texts))}"
 
 
 def _units(path: Path, text: str) -> set[str]:
@@ -92,5 +92,5 @@ def _about(unit: str, module: str, claim: formal.Claim) -> bool:
     return claim.subject == unit or unit in BELOW.get(module.rpartition(".")[2], ())
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     return re.sub(r"([*_<\[\]|])", r"\\\1", text)

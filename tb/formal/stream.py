@@ -8,6 +8,7 @@ from amaranth.hdl import Array, Assert, Assume, C, Module, Mux, Signal, Value
 
 from hdl.stream.credit import Credit
 from hdl.stream.fifo import BlockFIFO, StreamFIFO
+from hdl.stream.replay import Replay
 from hdl.stream.skid import Skid
 from hdl.stream.width import Narrow, Widen
 from tb.formal import Claim, Property
@@ -257,10 +258,63 @@ class Bounded(Property):
         return m
 
 
+class Replayed(StreamProperty):
+    """Any one place is followed: the word that came there last is handed out at that place of every round, and there
+    are as many rounds as were asked for, each begun in time."""
+
+    def __init__(self, dut: Replay, invariant: bool = True):
+        super().__init__(dut, invariant)
+        self.inputs += [dut.load, dut.again]
+
+    def elaborate(self, platform: Any) -> Module:
+        m, dut = self.frame(), self.dut
+        depth, most = dut.depth, dut.most
+        place = AnyConst(range(depth))
+        word = Signal(WIDTH)
+        came = Signal(range(depth + 1), init=depth)  # of the words that are loaded
+        loaded = Signal()
+        out = Signal(range(depth))
+        owed = Signal(range(most + 2))
+        waits = Signal(2)
+        coming = came != depth
+        ends = self.get & (out == depth - 1)
+        m.d.sync += [owed.eq(owed + dut.again - ends), waits.eq(Mux(coming | dut.o.valid, 0, waits + (owed > 0)))]
+        with m.If(self.get):
+            m.d.sync += out.eq(Mux(ends, 0, out + 1))
+        with m.If(self.put):
+            m.d.sync += came.eq(came + 1)
+            with m.If(came == place):
+                m.d.sync += word.eq(dut.i.payload)
+        with m.If(dut.load):
+            m.d.sync += [came.eq(0), loaded.eq(1)]
+        m.d.comb += [
+            Assume(implies(dut.load, (owed == 0) & ~dut.again & ~coming)),
+            Assume(implies(dut.again, loaded & (owed < most))),
+            Assert(dut.i.ready == coming),
+            Assert(implies(dut.o.valid, (owed > 0) & ~coming)),
+            Assert(implies(dut.o.valid & (out == place), dut.o.payload == word)),
+            Assert(waits < 2),
+        ]
+        if self.invariant:
+            there, at = dut.o.valid, self.probe("dut.at", range(depth) if depth > 1 else 1)
+            written = self.probe("dut.write_at", range(depth) if depth > 1 else 1)
+            words = Array(self.probe(f"dut.words[{k}]", WIDTH) for k in range(depth))
+            m.d.comb += [
+                Assert((came <= depth) & (owed <= most) & (out < depth)),
+                Assert(written == Mux(coming, came, 0)),
+                Assert(at == (out + there) % depth),
+                Assert(self.probe("dut.left", range(most + 1)) == owed - (there & (out == depth - 1))),
+                Assert(implies(loaded & (came > place), words[place] == word)),
+                Assert(implies(coming | (owed > 0), loaded)),
+            ]
+        return m
+
+
 QUEUE = "every item leaves once, unchanged and in order; refused only when full; the offer is stable"
 LATE_QUEUE = "every item leaves once, unchanged and in order; refused only when nearly full; the offer is stable"
 WIDEN = "item n of a beat stands in place n, missing ones are 0; a beat per ratio items or last; the offer is stable"
 NARROW = "item n of a beat leaves n-th, once and unchanged, last with the final one; the offer is stable"
+REPLAY = "as many rounds as asked for, of all words in order, each as it came; the offer is stable and in time"
 CREDIT = "never more than depth under way, ready whenever there are fewer"
 
 
@@ -284,5 +338,6 @@ CLAIMS = (
     *_claims(BlockFIFO, LateQueue, LATE_QUEUE, *((f"depth {n}, {_ITEMS}", (WIDTH, n)) for n in (3, 4, 7))),
     *_claims(Widen, Collected, WIDEN, *_RATIOS),
     *_claims(Narrow, HandedOut, NARROW, *_RATIOS),
+    *_claims(Replay, Replayed, REPLAY, *((f"{n} words, {_ITEMS}", (WIDTH, n, 2)) for n in (1, 2, 3, 5))),
     *_claims(Credit, Bounded, CREDIT, *((f"depth {n}", (n,)) for n in (1, 2, 5, 8))),
 )
