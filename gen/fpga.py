@@ -28,13 +28,30 @@ OTHER = "top"
 
 
 @dataclass(frozen=True)
+class LongestPath:
+    """The longest path from register to register: cells at its ends, blocks that it passes, cells of logic between, and
+    nanoseconds in cells and on wires."""
+
+    begins: str
+    ends: str
+    blocks: Sequence[str]
+    levels: int
+    cells: float
+    wires: float
+
+    def __str__(self) -> str:
+        where = f"{self.begins} to {self.ends}, through {', '.join(self.blocks)}"
+        return f"{self.cells:.1f} ns in {self.levels} cells, {self.wires:.1f} ns on wires: {where}"
+
+
+@dataclass(frozen=True)
 class Report:
     """What a board's build came to.
 
     ``utilisation``: of each resource of the device how many are taken, and how many there are. ``blocks``: of each
     block inside the node how many of them; cells are known by their names, which look-up tables have from the nets that
-    they drive. ``fmax`` in MHz by seed, of the node's clock; ``met`` if every seed reaches ``clock``. ``divisor``:
-    clock cycles of a bit on the line. ``files`` by what they are.
+    they drive. ``fmax`` in MHz by seed, of the node's clock; ``met`` if every seed reaches ``clock``. ``longest``: the
+    path that decides on the fastest seed's. ``divisor``: clock cycles of a bit on the line. ``files`` by what they are.
     """
 
     board: str
@@ -46,6 +63,7 @@ class Report:
     utilisation: Mapping[str, tuple[int, int]]
     blocks: Mapping[str, Mapping[str, int]]
     fmax: Mapping[int, float]
+    longest: LongestPath
     tools: Mapping[str, str]
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,7 +78,8 @@ class Report:
         """The figures, one a line, aligned; then the blocks."""
         rows = {name: f"{used:,} of {there:,}, {used / there:.1%}" for name, (used, there) in self.utilisation.items()}
         rows |= {f"fmax, seed {seed}": f"{f:.1f} MHz" for seed, f in self.fmax.items()}
-        rows |= {"clock": f"{self.clock:g} MHz: {'met' if self.met else 'not met'}", **self.tools}
+        rows |= {"clock": f"{self.clock:g} MHz: {'met' if self.met else 'not met'}", "longest path": str(self.longest)}
+        rows |= self.tools
         width = max(map(len, (*rows, *self.blocks)))
         kinds = sorted({kind for counts in self.blocks.values() for kind in counts})
         lines = [f"{self.unit} on {self.board}", *(f"{name:{width}}  {value}" for name, value in rows.items())]
@@ -149,6 +168,7 @@ def build(node: NodeSpec, board: Board, clock: float, folder: Path, options: Opt
         utilisation={name: (used[key]["used"], used[key]["available"]) for name, key in board.capacity.items()},
         blocks={name: dict(inside) for name, inside in counts(cells).items()},
         fmax={seed: round(f, 2) for seed, f in fmax.items()},
+        longest=longest(reports[best]),
         tools={"yosys": yosys.version, "nextpnr": toolchain.device_version(flow.route)},
         files={"bitstream": str(folder / flow.bitstream), "floorplan": str(folder / "floorplan.svg")},
     )
@@ -187,6 +207,22 @@ FLOWS = {
 
 class DoesNotFit(AssertionError):
     """The device is too small, or cannot be routed."""
+
+
+def longest(report: Mapping[str, Any]) -> LongestPath:
+    """Of nextpnr's report: the slowest path within one clock."""
+    inside = [p["path"] for p in report["critical_paths"] if p["from"] == p["to"] != "<async>"]
+    steps = max(inside, key=lambda path: sum(step["delay"] for step in path))
+    on_wires = sum(step["delay"] for step in steps if step["type"] == "routing")
+    cells = [step["to"]["cell"] for step in steps]
+    return LongestPath(
+        begins=cells[0],
+        ends=cells[-1],
+        blocks=list(dict.fromkeys(map(block_of, cells))),
+        levels=sum(step["type"] == "logic" for step in steps),
+        cells=round(sum(step["delay"] for step in steps) - on_wires, 2),
+        wires=round(on_wires, 2),
+    )
 
 
 def placement(routed: Mapping[str, Any]) -> list[Cell]:

@@ -102,7 +102,17 @@ def test_picture() -> None:
 
 def test_report() -> None:
     report = fpga.Report(
-        "b", "d", "u", {}, 50.0, 50, {"luts": (1200, 4800)}, {"x": {"luts": 7}}, {1: 51.0, 2: 49.9}, {"yosys": "1"}
+        board="b",
+        device="d",
+        unit="u",
+        configuration={},
+        clock=50.0,
+        divisor=50,
+        utilisation={"luts": (1200, 4800)},
+        blocks={"x": {"luts": 7}},
+        fmax={1: 51.0, 2: 49.9},
+        longest=fpga.LongestPath("node.a.b.c", "node.d", ["a", "d"], 3, 1.5, 2.25),
+        tools={"yosys": "1"},
     )
     assert not report.met and json.loads(report.to_json())["met"] is False
     assert report.table().splitlines() == [
@@ -111,11 +121,34 @@ def test_report() -> None:
         "fmax, seed 1  51.0 MHz",
         "fmax, seed 2  49.9 MHz",
         "clock         50 MHz: not met",
+        "longest path  1.5 ns in 3 cells, 2.2 ns on wires: node.a.b.c to node.d, through a, d",
         "yosys         1",
         "",
         "block             luts",
         "x                    7",
     ]
+
+
+def test_longest_path() -> None:
+    """The slowest within a clock: not that from a pin, nor the shorter one."""
+
+    def path(*steps: tuple[str, float, str]) -> list[dict[str, Any]]:
+        return [{"type": kind, "delay": delay, "to": {"cell": f"node.{cell}"}} for kind, delay, cell in steps]
+
+    slow = path(
+        ("clk-to-q", 0.5, "bridge.a.q"),
+        ("routing", 1.0, "memory.b.l"),
+        ("logic", 0.25, "memory.b.l"),
+        ("routing", 2.0, "bridge.c.d"),
+        ("setup", 0.25, "bridge.c.d"),
+    )
+    paths = [
+        {"from": "posedge clk", "to": "posedge clk", "path": slow[:2]},
+        {"from": "posedge clk", "to": "posedge clk", "path": slow},
+        {"from": "<async>", "to": "posedge clk", "path": path(("routing", 9.0, "rx"))},
+    ]
+    found = fpga.longest({"critical_paths": paths})
+    assert found == fpga.LongestPath("node.bridge.a.q", "node.bridge.c.d", ["bridge", "memory"], 1, 1.0, 3.0)
 
 
 REFUSED = {
