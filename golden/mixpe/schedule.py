@@ -17,6 +17,7 @@ is read, while the next group is summed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -153,12 +154,12 @@ class Timing:
         """Cycles from a tile's last step to its first result beat at the output register's input."""
         return int(self._ready()[0])
 
-    @property
+    @cached_property
     def drain(self) -> int:
         """Cycles from a tile's last step to its last result beat at the output register's input, output idle before."""
         return int((self._ready() + np.arange(self.beats)[::-1]).max())
 
-    @property
+    @cached_property
     def tiles(self) -> int:
         """Tiles that may be under way or queued: enough for one tile every ``period`` cycles without a pause."""
         return -(-(self.drain + SKID + 1) // self.period)
