@@ -1,7 +1,5 @@
 """Arrays in a NumPy ``npz`` file that whoever reads it, or is interrupted, has whole or not at all."""
 
-import contextlib
-import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,24 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from golden import files
 from golden.spec import SpecError
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def save(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Written beside the file and then renamed; :class:`~golden.spec.SpecError` where that cannot be."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as f:
-            np.savez(f, **arrays)
-        part.replace(path)
-    except OSError as e:
-        raise SpecError(f"output {path} cannot be written: {e.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):  # not there, as a rule
-            part.unlink()
+    """:class:`~golden.spec.SpecError` where that cannot be."""
+    with files.replacing(path) as part, part.open("wb") as f:
+        np.savez(f, **arrays)
 
 
 def load(path: Path, names: Iterable[str], what: str, optional: Iterable[str] = ()) -> Arrays:

@@ -21,7 +21,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import fixture, model_store
+from golden.files import write
 from golden.llama.forward import Llama
 from golden.llama.tokenizer import Tokenizer
 from golden.llama.weights import ModelFile
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.what == "networks":
             output = args.output or DATA / moe_fixture.SMALL
-            _write(output, make_networks(Path(args.model)))
+            write(output, make_networks(Path(args.model)))
         elif args.what in ("experts", "layers-experts"):
             one = args.what == "experts"
             output = args.output or DATA / (moe_fixture.ARRAYS if one else moe_fixture.MORE_EXPERTS)
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
             one = args.what == "layer"
             output = args.output or DATA / (fixture.ARRAYS if one else moe_fixture.MORE)
             text = (DATA / fixture.TEXT).read_text(encoding="utf-8")
-            _write(output, (make if one else make_layers)(model_store.find(args.model), text))
+            write(output, (make if one else make_layers)(model_store.find(args.model), text))
         data = output.read_bytes()
     except SpecError as e:
         print(e, file=sys.stderr)
@@ -154,17 +154,6 @@ def _npz(arrays: dict[str, NDArray[Any]]) -> bytes:
     out = io.BytesIO()
     np.savez(out, **arrays)  # type: ignore[arg-type]  # its other keyword is no array
     return out.getvalue()
-
-
-def _write(output: Path, data: bytes) -> None:
-    part = output.with_name(f"{output.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(output)
-    except OSError as e:
-        raise SpecError(f"output {output} cannot be written: {e.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Texts that cost time and follow from other texts, kept in the cache folder: products, verdicts of lint and proofs."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 
 from gen import toolchain
+from golden.files import write
 
 
 def kept(kind: str, made_from: tuple[str, ...], make: Callable[[], str]) -> str:
@@ -16,8 +15,5 @@ def kept(kind: str, made_from: tuple[str, ...], make: Callable[[], str]) -> str:
     if path.exists():
         return path.read_text(encoding="utf-8")
     text = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as partial:
-        partial.write(text)
-    os.replace(partial.name, path)
+    write(path, text)
     return text

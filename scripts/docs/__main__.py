@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gen.registry import UNITS
+from golden.files import write
 from scripts.docs import datasheet, drawing, measure, timing, verification
 from scripts.docs.graph import graph
 from scripts.docs.source import DOCS, ROOT, smallest
@@ -106,8 +107,7 @@ def build(folder: Path) -> int:
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
     for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+        write(folder / name, text)
 
 
 if __name__ == "__main__":
