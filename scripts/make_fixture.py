@@ -20,7 +20,6 @@ whatever the order in which its linear algebra library adds.
 import argparse
 import hashlib
 import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden import fixture, model_store
+from golden import fixture, model_store, safetensors
 from golden.files import write
 from golden.llama.forward import Llama
 from golden.llama.tokenizer import Tokenizer
@@ -84,26 +83,14 @@ PARTS = {"": "weight.qweight", "_scale": "weight.scale", "_bias": "bias"}
 
 def make_networks(model: Path) -> bytes:
     """The npz file of three small networks, as stored."""
-    tensors = _safetensors(model)
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, block in BLOCKS.items():
-        for matrix in ("up", "down"):
-            arrays |= {f"{name}_{matrix}{short}": tensors[f"{block}.{matrix}.{part}"] for short, part in PARTS.items()}
-    return _npz(arrays)
-
-
-def _safetensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Every tensor of a safetensors file: the length of a JSON header, the header, the bytes."""
-    raw = path.read_bytes()
-    end = 8 + int.from_bytes(raw[:8], "little")
-    types = {"I8": "int8", "F32": "<f4"}
-
-    def tensor(about: dict[str, Any]) -> NDArray[Any]:
-        first, last = about["data_offsets"]
-        return np.frombuffer(raw[end + first : end + last], types[about["dtype"]]).reshape(about["shape"])
-
-    header: dict[str, dict[str, Any]] = json.loads(raw[8:end])
-    return {name: tensor(about) for name, about in header.items() if "ffn" in name}
+    names = {
+        f"{name}_{matrix}{short}": f"{block}.{matrix}.{part}"
+        for name, block in BLOCKS.items()
+        for matrix in ("up", "down")
+        for short, part in PARTS.items()
+    }
+    found = safetensors.read(model, names.values())
+    return _npz({ours: found[theirs] for ours, theirs in names.items()})
 
 
 def _inputs(file: ModelFile, tokens: Sequence[int], layers: Sequence[int]) -> list[NDArray[np.float16]]:

@@ -1,6 +1,7 @@
 """Figures that take long: each is kept in a file as soon as it is there, and not measured again."""
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ Measurement = tuple[str, str, Callable[[], float]]
 def collect(measurements: Iterable[Measurement], file: Path | None) -> dict[str, Figures]:
     """Every figure by what it is of and its name, printed as it comes. With ``file`` those in it are taken as they are:
     after a change of the hardware it must go."""
-    found = _read(file) if file and file.exists() else {}
+    found = read(file, "figures", "what --json has written") if file and file.exists() else {}
     for name, what, measure in measurements:
         figures = found.setdefault(name, {})
         if what not in figures:
@@ -26,14 +27,18 @@ def collect(measurements: Iterable[Measurement], file: Path | None) -> dict[str,
     return found
 
 
-def _read(file: Path) -> dict[str, Figures]:
+def read(file: Path, what: str, rule: str) -> dict[str, Figures]:
+    """Finite numbers by name and name; :class:`~golden.spec.SpecError` with ``what`` and ``rule`` for another file."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        return {name: {what: float(x) for what, x in figures.items()} for name, figures in found.items()}
+        made = {name: {figure: float(x) for figure, x in figures.items()} for name, figures in found.items()}
+        if not all(math.isfinite(x) for figures in made.values() for x in figures.values()):
+            raise ValueError
     except OSError as e:
-        raise SpecError(f"figures {file} must be readable: {e.strerror}") from None
+        raise SpecError(f"{what} {file} must be readable: {e.strerror}") from None
     except (ValueError, AttributeError, TypeError, RecursionError, OverflowError):
-        raise SpecError(f"figures {file} must be what --json has written, numbers by name and name") from None
+        raise SpecError(f"{what} {file} must be {rule}") from None
+    return made
 
 
 def aligned(lines: list[list[str]]) -> str:

@@ -26,7 +26,13 @@ def of(spec: UnitSpec) -> Product:
 
     A test that alters a class of the hardware exports by itself: the sources do not show such a change.
     """
-    return Product(**json.loads(kept("products", (_sources(), repr(spec)), lambda: json.dumps(asdict(export(spec))))))
+    made: Product = kept(
+        "products",
+        (_sources(), repr(spec)),
+        lambda: json.dumps(asdict(export(spec))),
+        lambda text: Product(**json.loads(text)),
+    )
+    return made
 
 
 def lint(folder: Path, *files: str) -> str:
@@ -42,7 +48,7 @@ def lint(folder: Path, *files: str) -> str:
         return run.stderr
 
     read = (path.read_text() for path in map(folder.joinpath, files) if path.is_file())
-    return kept("lint", (tool.version, *command, *read), said)
+    return str(kept("lint", (tool.version, *command, *read), said))
 
 
 @functools.cache
