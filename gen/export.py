@@ -1,10 +1,7 @@
 """The product: Verilog, manifest, lint waivers and package files of a unit in one configuration."""
 
-import errno
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +17,7 @@ from gen.registry import unit
 from gen.tidy import tidy
 from gen.vivado import annotated
 from gen.waivers import vlt
+from golden import files
 from golden.spec import SpecError, UnitSpec
 from hdl.shared import Shared
 from hdl.stream.axi import AxiShell
@@ -54,20 +52,7 @@ class Product:
 
         :class:`SpecError` when the folder cannot be made or written.
         """
-        directory = Path(directory)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".senbazuru-", dir=directory) as temporary:
-                for name, text in self.files.items():
-                    (Path(temporary) / name).write_text(text, encoding="utf-8", newline="\n")
-                for name in self.files:
-                    if (directory / name).is_dir():
-                        raise IsADirectoryError(errno.EISDIR, f"{name} is a directory")
-                for name in self.files:
-                    os.replace(Path(temporary) / name, directory / name)
-        except OSError as e:
-            raise SpecError(f"output folder {directory} must be writable: {e.strerror}") from None
-        return [directory / name for name in self.files]
+        return files.write_all(Path(directory), self.files)
 
 
 def rtlil(spec: UnitSpec) -> str:

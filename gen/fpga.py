@@ -15,8 +15,8 @@ from gen.floorplan import Cell, counts, picture
 from gen.manifest import manifest
 from gen.registry import unit
 from gen.tidy import tidy
+from golden.files import write, write_all
 from golden.soc.board import NodeSpec
-from golden.spec import SpecError
 from hdl.shared import Shared
 from hdl.soc.board import LineShell, Node
 from hdl.stream.axi import AxiShell
@@ -112,17 +112,6 @@ def project(node: NodeSpec, board: Board, clock: float) -> dict[str, str]:
     return {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
 
 
-def write(files: Mapping[str, str], folder: Path) -> list[Path]:
-    """The files of a project; :class:`~golden.spec.SpecError` when the folder cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (folder / name).write_text(text)
-    except OSError as e:
-        raise SpecError(f"output folder {folder} must be writable: {e.strerror}") from None
-    return [folder / name for name in files]
-
-
 @dataclass(frozen=True)
 class Options:
     """``seeds``: place and route so often. ``say`` is told what goes on."""
@@ -139,7 +128,7 @@ def build(node: NodeSpec, board: Board, clock: float, folder: Path, options: Opt
     flow = FLOWS[board.family]
     route, pack, yosys = toolchain.device_tool(flow.route), toolchain.device_tool(flow.pack), toolchain.yosys()
     files = project(node, board, clock)
-    write(files, folder)
+    write_all(folder, files)
     _, (_, *routing), (_, *packing) = json.loads(files["build_top.json"])["commands"]
     options.say(f"synthesising {node.inner.unit} for {board.device}")
     _run([*yosys.command, "top.ys"], folder, "top.rpt")
@@ -154,7 +143,7 @@ def build(node: NodeSpec, board: Board, clock: float, folder: Path, options: Opt
     (folder / f"seed{best}.out").replace(folder / flow.routed)
     _run([*pack, *packing], folder)
     cells = placement(json.loads((folder / f"seed{best}.routed").read_text()))
-    (folder / "floorplan.svg").write_text(picture(cells, f"{node.inner.unit} on {board.name}"))
+    write(folder / "floorplan.svg", picture(cells, f"{node.inner.unit} on {board.name}"))
     for left in (*folder.glob("seed*.routed"), *folder.glob("seed*.out")):
         left.unlink()
     used = reports[best]["utilization"]
@@ -274,6 +263,6 @@ def _about(node: NodeSpec) -> str:
 def _run(command: Sequence[str], folder: Path, log: str | None = None) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if log:
-        (folder / log).write_text(done.stdout + done.stderr)
+        write(folder / log, done.stdout + done.stderr)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, command, (done.stdout + done.stderr)[-2000:])

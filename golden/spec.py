@@ -20,8 +20,21 @@ AUTO = "auto"
 """The choice of a field that is derived from the others."""
 
 
+LONGEST = 80
+"""Characters of a value in a sentence."""
+
+
 class SpecError(ValueError):
     """Bad input: one sentence that names the field, the rule and the value."""
+
+
+def told(value: Any) -> str:
+    """A value in a sentence: as Python writes it, and of a long one the beginning."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with more digits than Python writes
+        text = "a number of thousands of digits"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
 
 
 def param(
@@ -100,7 +113,7 @@ class Spec:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
             hint = f", did you mean {near[0]}?" if near else ""
-            raise SpecError(f"{name!r} is not a parameter; it must be one of {', '.join(fields)}{hint}")
+            raise SpecError(f"{told(name)} is not a parameter; it must be one of {', '.join(fields)}{hint}")
         typed = _parse(name, value, _plain_type(typing.get_type_hints(cls)[name]))
         _check_field(fields[name], typed)
         return typed
@@ -194,14 +207,14 @@ def _check_field(f: "dataclasses.Field[Any]", value: Any) -> None:
     meta = f.metadata
     if meta["choices"]:
         if value not in meta["choices"]:
-            raise SpecError(f"{f.name} must be one of {', '.join(meta['choices'])}, not {value!r}")
+            raise SpecError(f"{f.name} must be one of {', '.join(meta['choices'])}, not {told(value)}")
     elif meta["low"] is not None:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise SpecError(f"{f.name} must be an integer, not {value!r}")
+            raise SpecError(f"{f.name} must be an integer, not {told(value)}")
         if not meta["low"] <= value <= meta["high"]:
-            raise SpecError(f"{f.name} must be an integer between {meta['low']} and {meta['high']}, not {value}")
+            raise SpecError(f"{f.name} must be an integer between {meta['low']} and {meta['high']}, not {told(value)}")
     elif not isinstance(value, _plain_type(f.type)):
-        raise SpecError(f"{f.name} must be of type {_plain_type(f.type).__name__}, not {value!r}")
+        raise SpecError(f"{f.name} must be of type {_plain_type(f.type).__name__}, not {told(value)}")
 
 
 def _parse(name: str, value: Any, want: type) -> Any:
@@ -209,12 +222,12 @@ def _parse(name: str, value: Any, want: type) -> Any:
         return value
     if want is bool:
         if value not in ("true", "false"):
-            raise SpecError(f"{name} must be true or false, not {value!r}")
+            raise SpecError(f"{name} must be true or false, not {told(value)}")
         return value == "true"
     try:
         return want(value)
     except ValueError:
-        raise SpecError(f"{name} must be {'a number' if want is float else 'an integer'}, not {value!r}") from None
+        raise SpecError(f"{name} must be {'a number' if want is float else 'an integer'}, not {told(value)}") from None
 
 
 def _toml(value: Any) -> str:

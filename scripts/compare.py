@@ -15,6 +15,7 @@ from typing import Any
 from gen import toolchain
 from gen.registry import unit
 from gen.synth import Options
+from golden.files import write
 from golden.spec import SpecError
 from scripts.figures import measured
 
@@ -91,13 +92,12 @@ def main(argv: Sequence[str]) -> int:
         toolchain.nextpnr_ecp5()
         with ThreadPoolExecutor(2) as pool:
             rows = dict(zip([d.name for d in designs], pool.map(lambda d: row(d, options), designs), strict=True))
+        print(table(rows))
+        if args.json:
+            write(args.json, json.dumps(rows, indent=2))
     except SpecError as e:
         print(e, file=sys.stderr)
         return 2
-    print(table(rows))
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(rows, file, indent=2)
     return 0
 
 

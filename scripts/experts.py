@@ -112,7 +112,7 @@ def up_to(weights: Weights, layer: int) -> Weights:
 
 def blocks(file: ModelFile, layer: int) -> Stored:
     """A layer's network as stored."""
-    return Stored(*(file.blocks(f"blk.{layer}.ffn_{name}.weight") for name in Stored._fields))
+    return Stored(*(file.matrix(layer, name) for name in Stored._fields))
 
 
 def surveyed(

@@ -11,12 +11,13 @@ LLaMA's three matrices.
 """
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from golden.spec import SpecError
+from scripts.resumable import read
 
 TOKENS = 64
 ELEMENTS = 32 * 32
@@ -64,16 +65,13 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _read(path: str) -> dict[str, dict[str, float]]:
-    try:
-        with open(path) as file:
-            rows = json.load(file)
-        if not rows or any("area" not in figures for figures in rows.values()):
-            raise ValueError
-    except OSError as e:
-        raise SpecError(f"comparison {path} must be readable: {e.strerror}") from None
-    except (ValueError, AttributeError, TypeError):
-        raise SpecError(f"comparison {path} must be what scripts.compare --json writes") from None
-    return dict(rows)
+    rule = "what scripts.compare --json writes"
+    rows = read(Path(path), "comparison", rule)
+    areas = [figures.get("area", 0) for figures in rows.values()]
+    energies = [figures["energy"] for figures in rows.values() if "energy" in figures]
+    if not areas or not 0 < min(areas) <= max(areas) <= ELEMENTS * areas[0] or min(energies, default=1) <= 0:
+        raise SpecError(f"comparison {path} must be {rule}")
+    return rows
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from gen.export import export
 from gen.parts import parts
 from gen.registry import unit
 from gen.synth import Options
-from gen.toolchain import ToolError
 from golden.kmeans import area
 from golden.kmeans.lutgemm import REDUCERS, LutGemmSpec
 from golden.spec import SpecError, UnitSpec
@@ -107,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
         if args.plot:
             plot.check(args.plot)
         found = collect(measurements(), args.json)
-    except (SpecError, ToolError) as e:
+    except SpecError as e:
         print(e, file=sys.stderr)
         return 2
     for name, (of, _, products) in rows().items():

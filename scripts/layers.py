@@ -108,9 +108,7 @@ def load(model: str, layer: int | None, matrix: str) -> LinearLayer:
 
     Llama(file.weights(), observe=observe).hidden(Tokenizer.of(file).encode(fixture.load().text))
     x = seen[layer].astype(np.float32)
-    rows, cols = (file.config.width, file.config.ffn) if matrix == "down" else (file.config.ffn, file.config.width)
-    stored = q4_1.unpack(file.raw(f"blk.{layer}.ffn_{matrix}.weight"), rows, cols)
-    return LinearLayer(f"{model} layer {layer} {matrix}", stored, x)
+    return LinearLayer(f"{model} layer {layer} {matrix}", file.matrix(layer, matrix), x)
 
 
 def _hidden(f: fixture.Fixture) -> NDArray[np.float32]:

@@ -20,8 +20,6 @@ whatever the order in which its linear algebra library adds.
 import argparse
 import hashlib
 import io
-import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden import fixture, model_store
+from golden import fixture, model_store, safetensors
+from golden.files import write
 from golden.llama.forward import Llama
 from golden.llama.tokenizer import Tokenizer
 from golden.llama.weights import ModelFile
@@ -84,26 +83,14 @@ PARTS = {"": "weight.qweight", "_scale": "weight.scale", "_bias": "bias"}
 
 def make_networks(model: Path) -> bytes:
     """The npz file of three small networks, as stored."""
-    tensors = _safetensors(model)
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, block in BLOCKS.items():
-        for matrix in ("up", "down"):
-            arrays |= {f"{name}_{matrix}{short}": tensors[f"{block}.{matrix}.{part}"] for short, part in PARTS.items()}
-    return _npz(arrays)
-
-
-def _safetensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Every tensor of a safetensors file: the length of a JSON header, the header, the bytes."""
-    raw = path.read_bytes()
-    end = 8 + int.from_bytes(raw[:8], "little")
-    types = {"I8": "int8", "F32": "<f4"}
-
-    def tensor(about: dict[str, Any]) -> NDArray[Any]:
-        first, last = about["data_offsets"]
-        return np.frombuffer(raw[end + first : end + last], types[about["dtype"]]).reshape(about["shape"])
-
-    header: dict[str, dict[str, Any]] = json.loads(raw[8:end])
-    return {name: tensor(about) for name, about in header.items() if "ffn" in name}
+    names = {
+        f"{name}_{matrix}{short}": f"{block}.{matrix}.{part}"
+        for name, block in BLOCKS.items()
+        for matrix in ("up", "down")
+        for short, part in PARTS.items()
+    }
+    found = safetensors.read(model, names.values())
+    return _npz({ours: found[theirs] for ours, theirs in names.items()})
 
 
 def _inputs(file: ModelFile, tokens: Sequence[int], layers: Sequence[int]) -> list[NDArray[np.float16]]:
@@ -131,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.what == "networks":
             output = args.output or DATA / moe_fixture.SMALL
-            _write(output, make_networks(Path(args.model)))
+            write(output, make_networks(Path(args.model)))
         elif args.what in ("experts", "layers-experts"):
             one = args.what == "experts"
             output = args.output or DATA / (moe_fixture.ARRAYS if one else moe_fixture.MORE_EXPERTS)
@@ -141,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
             one = args.what == "layer"
             output = args.output or DATA / (fixture.ARRAYS if one else moe_fixture.MORE)
             text = (DATA / fixture.TEXT).read_text(encoding="utf-8")
-            _write(output, (make if one else make_layers)(model_store.find(args.model), text))
+            write(output, (make if one else make_layers)(model_store.find(args.model), text))
         data = output.read_bytes()
     except SpecError as e:
         print(e, file=sys.stderr)
@@ -154,17 +141,6 @@ def _npz(arrays: dict[str, NDArray[Any]]) -> bytes:
     out = io.BytesIO()
     np.savez(out, **arrays)  # type: ignore[arg-type]  # its other keyword is no array
     return out.getvalue()
-
-
-def _write(output: Path, data: bytes) -> None:
-    part = output.with_name(f"{output.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(output)
-    except OSError as e:
-        raise SpecError(f"output {output} cannot be written: {e.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

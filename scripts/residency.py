@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from golden import model_store
+from golden.files import write
 from golden.moe.foresight import Ranks
 from golden.moe.layer import MoEFFNSpec
 from golden.moe.residency import BELADY, POLICIES, Counts
@@ -250,7 +251,7 @@ def run(args: argparse.Namespace) -> int:
         if args.plot:
             draw(args.plot, study, results)
     if args.json:
-        _write(args.json, found)
+        write(args.json, json.dumps(found, indent=1) + "\n")
     return 0
 
 
@@ -258,12 +259,6 @@ def _writable(path: Path) -> None:
     """Refuses what could not be written, before anything is measured."""
     if path.is_dir() or not path.parent.is_dir():
         raise SpecError(f"json must be a file in a folder that is there, not {path}")
-
-
-def _write(path: Path, found: list[dict[str, Any]]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(found, indent=1) + "\n")
-    part.replace(path)
 
 
 def _say(text: str) -> None:

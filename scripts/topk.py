@@ -16,8 +16,8 @@ from pathlib import Path
 from gen.export import export
 from gen.parts import parts
 from gen.synth import Options, synthesise
-from gen.toolchain import ToolError
 from golden.orizuru.engine import RANKED, TREES, VARIANTS, OrizuruSpec
+from golden.spec import SpecError
 from scripts.resumable import Figures, Measurement, aligned, collect
 
 K = 8
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     file = parser.parse_args(argv).json
     try:
         found = collect(measurements(), file)
-    except ToolError as e:
+    except SpecError as e:
         print(e, file=sys.stderr)
         return 2
     print(table(found))

@@ -4,6 +4,8 @@ that another test or run has made already."""
 import functools
 import hashlib
 import json
+import os
+import subprocess
 import sys
 from dataclasses import asdict
 from importlib import metadata
@@ -12,6 +14,7 @@ from pathlib import Path
 import gen
 import golden
 import hdl
+from gen import toolchain
 from gen.export import Product, export
 from golden.spec import UnitSpec
 from tb.kept import kept
@@ -23,7 +26,29 @@ def of(spec: UnitSpec) -> Product:
 
     A test that alters a class of the hardware exports by itself: the sources do not show such a change.
     """
-    return Product(**json.loads(kept("products", (_sources(), repr(spec)), lambda: json.dumps(asdict(export(spec))))))
+    made: Product = kept(
+        "products",
+        (_sources(), repr(spec)),
+        lambda: json.dumps(asdict(export(spec))),
+        lambda text: Product(**json.loads(text)),
+    )
+    return made
+
+
+def lint(folder: Path, *files: str) -> str:
+    """What Verilator says of files in a folder; nothing where they are clean."""
+    tool = toolchain.verilator()
+    command = [str(tool.program), "--lint-only", "-Wall", "--quiet", *files]
+
+    def said() -> str:
+        run = subprocess.run(
+            command, cwd=folder, env=os.environ | tool.environment, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0 or "%Warning" in run.stderr, run.stderr
+        return run.stderr
+
+    read = (path.read_text() for path in map(folder.joinpath, files) if path.is_file())
+    return str(kept("lint", (tool.version, *command, *read), said))
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import pickle
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import tb
 from gen.export import Product
+from golden.files import replacing
 from golden.spec import SpecError, UnitSpec
 from tb import products
 from tb.build import Build, Flags, Simulation, environment, wave_format
@@ -155,9 +155,8 @@ def _publish(source: Path, target: Path) -> float:
         element.attrib.pop("hostname", None)
         if element.get("name") == "file":
             element.set("value", Path(element.attrib["value"]).name)
-    partial = source.with_suffix(".partial")
-    tree.write(partial)
-    os.replace(partial, target)
+    with replacing(target) as part:
+        tree.write(part)
     return sum(float(case.get("time", 0)) for case in tree.iter("testcase"))
 
 

@@ -10,7 +10,8 @@ from gen.registry import UNITS
 from golden.axi import axi4_lite_slave, axi4_master
 from golden.ports import Field, StreamPort
 from tb.axi_bridge import UNIT, BridgeSpec
-from tb.test_export import lint, parsed
+from tb.products import lint
+from tb.test_export import parsed
 
 SPEC = BridgeSpec()
 

@@ -276,7 +276,7 @@ def test_the_full_model_speaks_through_the_rtl(moe: str | None) -> None:
 @pytest.mark.slow
 def test_the_template_is_the_files() -> None:
     """Every piece of text in it, in that order."""
-    theirs = ModelFile(model_store.find("full")).field("tokenizer.chat_template")
+    theirs = ModelFile(model_store.find("full")).text("tokenizer.chat_template")
     system, question, answer = re.split("(?=<[|]im_start[|]>)", chat.TEMPLATE)[1:]
     assert f"{{{{ '{system}' }}}}" in theirs and f"{{{{ '{answer}' }}}}" in theirs
     assert question == "<|im_start|>user\n{}<|im_end|>\n"

@@ -21,7 +21,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from pyslang import ast, syntax
 
-from gen import toolchain
 from gen.elaborate import elaborate
 from gen.export import Product, export
 from gen.manifest import beat_bytes
@@ -35,7 +34,7 @@ from golden.spec import SpecError
 from hdl.mixpe.pe import PE
 from hdl.shared import Shared
 from tb import products
-from tb.kept import kept
+from tb.products import lint
 
 SMALLEST = [(name, "tiny" if "tiny" in u.presets else next(iter(u.presets))) for name, u in UNITS.items()]
 EVERY = [(name, preset) for name, u in UNITS.items() for preset in u.presets]
@@ -56,21 +55,6 @@ every = pytest.mark.parametrize(
 @functools.cache
 def product(name: str, preset: str) -> Product:
     return products.of(unit(name).configure(preset))
-
-
-def lint(folder: Path, *files: str) -> str:
-    tool = toolchain.verilator()
-    command = [str(tool.program), "--lint-only", "-Wall", "--quiet", *files]
-
-    def said() -> str:
-        run = subprocess.run(
-            command, cwd=folder, env=os.environ | tool.environment, capture_output=True, text=True, check=False
-        )
-        assert run.returncode == 0 or "%Warning" in run.stderr, run.stderr
-        return run.stderr
-
-    read = (path.read_text() for path in map(folder.joinpath, files) if path.is_file())
-    return kept("lint", (tool.version, *command, *read), said)
 
 
 def parsed(verilog: str) -> ast.Compilation:

@@ -256,7 +256,7 @@ def test_bad_model_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     refused(f"model file {missing} cannot be read: No such file or directory", missing)
     text = tmp_path / "text.gguf"
     text.write_text("not a model at all")
-    refused(f"model file {text} cannot be read as GGUF: GGUF magic invalid", text)
+    refused(f"model file {text} cannot be read as GGUF: it must begin with GGUF, not b'not '", text)
     other = write_gguf(tmp_path / "other.gguf", architecture="qwen2")
     refused(f"general.architecture of {other} must be llama, not 'qwen2'", other)
     untied = write_gguf(tmp_path / "untied.gguf", extra="output.weight")
@@ -355,7 +355,7 @@ def test_the_full_model_is_alive(full: ModelFile) -> None:
 @pytest.mark.slow
 def test_the_full_tokenizer_on_known_strings(full: ModelFile) -> None:
     tokenizer = Tokenizer.of(full)
-    vocabulary, merges = full.field("tokenizer.ggml.tokens"), full.field("tokenizer.ggml.merges")
+    vocabulary, merges = full.texts("tokenizer.ggml.tokens"), full.texts("tokenizer.ggml.merges")
     assert tokenizer.encode("Hello, how are you?") == [19556, 28, 638, 359, 346, 47]
     assert tokenizer.encode("<|im_start|>user\n") == [1, 4093, 198]
     text = fixture.load().text

@@ -248,7 +248,7 @@ def test_the_least_budget_is_enough(tiny: str, capsys: Capture) -> None:
 def test_other_tensors_than_q4_1_have_no_blocks(tmp_path: Path) -> None:
     file = ModelFile(write_gguf(tmp_path / "tiny.gguf"))
     sentence = "tensor token_embd.weight must be of type Q4_1, not Q8_0"
-    assert refusal(lambda: file.blocks("token_embd.weight")) == sentence
+    assert refusal(lambda: file.blocks("token_embd.weight", 9, 64)) == sentence
 
 
 def test_files_without_formats_are_read(tmp_path: Path) -> None:

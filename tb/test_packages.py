@@ -20,7 +20,8 @@ from gen.interfaces import AXI4, AXI4_LITE, AXIS, Interface, interfaces
 from gen.registry import UNITS
 from golden.spec import SpecError
 from tb.axi_bridge import UNIT, BridgeSpec
-from tb.test_export import SMALLEST, lint, product
+from tb.products import lint
+from tb.test_export import SMALLEST, product
 
 GENERATOR = Path(gen.fusesoc.__file__).parent
 smallest = pytest.mark.parametrize(

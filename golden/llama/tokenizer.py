@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from golden.llama.weights import ModelFile
-from golden.spec import SpecError
+from golden.spec import SpecError, told
 
 CONTROL = 3
 """Token type of control tokens such as ``<|im_start|>`` in a GGUF file."""
@@ -27,7 +27,11 @@ class Tokenizer:
         except ImportError:
             raise SpecError("tokenizing needs the Python package tokenizers, which is not installed") from None
         pairs = [(a, b) for a, _, b in (m.partition(" ") for m in merges)]
-        self._bpe: Any = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=pairs))
+        try:
+            model = models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=pairs)
+        except Exception as e:  # the package has no class of its own
+            raise SpecError(f"merges must be of tokens of the vocabulary: {told(str(e))}") from None
+        self._bpe: Any = Tokenizer(model)
         self._bpe.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
@@ -39,13 +43,15 @@ class Tokenizer:
     def of(cls, file: ModelFile) -> "Tokenizer":
         """The tokenizer of a model file; its pre-tokenizer must be ``smollm``."""
         for name, want in (("model", "gpt2"), ("pre", "smollm")):
-            value = file.field(f"tokenizer.ggml.{name}")
+            value = file.text(f"tokenizer.ggml.{name}")
             if value != want:
-                raise SpecError(f"tokenizer.ggml.{name} of {file.path} must be {want}, not {value!r}")
-        tokens: list[str] = file.field("tokenizer.ggml.tokens")
-        types = file.field("tokenizer.ggml.token_type")
+                raise SpecError(f"tokenizer.ggml.{name} of {file.path} must be {want}, not {told(value)}")
+        tokens, types = file.texts("tokenizer.ggml.tokens"), file.numbers("tokenizer.ggml.token_type")
+        if len(types) != len(tokens):
+            rule = f"must be {len(tokens)} integers, one per token, not {len(types)}"
+            raise SpecError(f"tokenizer.ggml.token_type of {file.path} {rule}")
         control = [t for t, kind in zip(tokens, types, strict=True) if kind == CONTROL]
-        return cls(tokens, file.field("tokenizer.ggml.merges"), control)
+        return cls(tokens, file.texts("tokenizer.ggml.merges"), control)
 
     def encode(self, text: str) -> list[int]:
         return list(self._bpe.encode(text, add_special_tokens=False).ids)

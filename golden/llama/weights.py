@@ -4,7 +4,8 @@ A linear layer is stored as in the file: ``float32[out, in]``, ``y = x @ w.T``. 
 the order in which GGUF files keep them, so that the rotary embedding turns *adjacent* pairs of a head (2j, 2j + 1).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import q4_1, q8_0
-from golden.spec import SpecError
+from golden.llama import gguf_file
+from golden.spec import SpecError, told
 
 Array = NDArray[np.float32]
 
@@ -40,6 +42,13 @@ class Config:
     @property
     def head_dim(self) -> int:
         return self.width // self.heads
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the parts of a :class:`Layer`."""
+        d, dh, kd = self.width, self.ffn, self.kv_heads * self.head_dim
+        matrices = {"q": (d, d), "k": (kd, d), "v": (kd, d), "output": (d, d)}
+        return matrices | {"gate": (dh, d), "up": (dh, d), "down": (d, dh), "attn_norm": (d,), "ffn_norm": (d,)}
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,9 @@ TENSORS |= {name: f"ffn_{name}" for name in ("gate", "up", "down")}
 TENSORS |= {name: name for name in ("attn_norm", "ffn_norm")}
 """What a file calls the parts of a :class:`Layer`."""
 
+MOST = (1 << 31) - 1
+"""Of a size."""
+
 EMBEDDING = "token_embd.weight"
 
 
@@ -92,7 +104,7 @@ class ModelFile:
     Tensors stay on disk (mapped) until they are asked for. Opening takes some seconds: the vocabulary is long.
 
     Raises :class:`~golden.spec.SpecError` when the ``gguf`` package is missing, the file cannot be read or is damaged,
-    or the architecture is another one.
+    the architecture is another one, or sizes and tensors do not fit together.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,67 +112,92 @@ class ModelFile:
             import gguf
         except ImportError:
             raise SpecError("reading a model needs the Python package gguf, which is not installed") from None
+        self._types = {kind.name: kind for kind in gguf.GGMLQuantizationType}
+        sizes = {int(kind): (kind.name, *size) for kind, size in gguf.GGML_QUANT_SIZES.items()}
         try:
-            reader = gguf.GGUFReader(path)
-        except OSError as e:
-            raise SpecError(f"model file {path} cannot be read: {e.strerror}") from None
-        except Exception as e:  # damage surfaces as IndexError, KeyError, UnicodeDecodeError, ValueError, ...
+            self._fields, self._tensors = gguf_file.read(path, sizes)
+        except gguf_file.Damaged as e:
             raise SpecError(f"model file {path} cannot be read as GGUF: {e}") from None
         self.path = path
         self._dequantise = gguf.quants.dequantize
-        self._fields: dict[str, Any] = dict(reader.fields)
-        self._tensors: dict[str, Any] = {t.name: t for t in reader.tensors}
-        architecture = self.field("general.architecture")
-        if architecture != "llama":
-            raise SpecError(f"general.architecture of {path} must be llama, not {architecture!r}")
+        if (architecture := self.text("general.architecture")) != "llama":
+            raise SpecError(f"general.architecture of {path} must be llama, not {told(architecture)}")
         if "output.weight" in self._tensors:
             raise SpecError(f"model file {path} must have a tied head, not a tensor output.weight")
 
-    def field(self, name: str) -> Any:
-        """Value of a metadata field."""
+    def text(self, name: str) -> str:
+        """A field that is a text."""
+        return self._of(name, "a text", lambda value: isinstance(value, str))
+
+    def texts(self, name: str) -> list[str]:
+        """A field that is a list of texts."""
+        return self._of(name, "a list of texts", lambda value: _all(value, str))
+
+    def numbers(self, name: str) -> list[int]:
+        """A field that is a list of integers."""
+        return self._of(name, "a list of integers", lambda value: _all(value, int))
+
+    def size(self, name: str) -> int:
+        """A field that is a size."""
+        return self._of(name, f"an integer between 1 and {MOST}", lambda v: type(v) is int and 1 <= v <= MOST)
+
+    def positive(self, name: str) -> float:
+        """A field that is a positive number."""
+        return self._of(name, "a positive number", lambda v: type(v) in (int, float) and 0 < v < math.inf)
+
+    def _of(self, name: str, rule: str, right: Callable[[Any], bool]) -> Any:
         if name not in self._fields:
             raise SpecError(f"model file {self.path} must have the field {name}")
-        return self._fields[name].contents()
+        if not right(self._fields[name]):
+            raise SpecError(f"{name} of {self.path} must be {rule}, not {told(self._fields[name])}")
+        return self._fields[name]
 
     def raw(self, name: str) -> NDArray[np.uint8]:
         """A tensor's bytes as stored, one row per output."""
-        t = self._tensor(name)
-        return np.asarray(t.data).view(np.uint8)
+        return self._tensor(name).data.view(np.uint8)
 
-    def tensor(self, name: str) -> Array:
-        """A tensor as float32, dequantised if need be; ``[out, in]`` or ``[n]``."""
+    def tensor(self, name: str, *shape: int) -> Array:
+        """A tensor of that shape as float32, dequantised if need be; ``[out, in]`` or ``[n]``."""
         t = self._tensor(name)
-        if t.tensor_type.name == "Q4_1":
-            return q4_1.dequantise(*self.blocks(name))
+        if t.shape[::-1] != shape:
+            raise SpecError(f"tensor {name} of {self.path} must be of shape {list(shape)}, not {list(t.shape[::-1])}")
+        if t.type == "Q4_1":
+            return q4_1.dequantise(*self.blocks(name, *shape))
         try:
-            return np.asarray(self._dequantise(t.data, t.tensor_type), dtype=np.float32)
+            return np.asarray(self._dequantise(t.data, self._types[t.type]), dtype=np.float32)
         except NotImplementedError:
-            raise SpecError(f"tensor {name} must be of a known type, not {t.tensor_type.name}") from None
+            raise SpecError(f"tensor {name} must be of a known type, not {t.type}") from None
 
-    def blocks(self, name: str) -> q4_1.Matrix:
+    def blocks(self, name: str, *shape: int) -> q4_1.Matrix:
         """A tensor in Q4_1 as stored."""
-        return q4_1.unpack(*self._stored(name, "Q4_1"))
+        return q4_1.unpack(self._stored(name, "Q4_1", *shape), *shape)
 
     def head(self) -> q8_0.Matrix:
         """The embedding, which is the head too, in Q8_0 as stored."""
-        return q8_0.unpack(*self._stored(EMBEDDING, "Q8_0"))
+        shape = self.config.vocabulary, self.config.width
+        return q8_0.unpack(self._stored(EMBEDDING, "Q8_0", *shape), *shape)
 
     @cached_property
     def config(self) -> Config:
-        def f(name: str) -> Any:
-            return self.field(f"llama.{name}")
+        def size(name: str) -> int:
+            return self.size(f"llama.{name}")
 
-        return Config(
-            width=f("embedding_length"),
-            ffn=f("feed_forward_length"),
-            layers=f("block_count"),
-            heads=f("attention.head_count"),
-            kv_heads=f("attention.head_count_kv"),
-            vocabulary=len(self.field("tokenizer.ggml.tokens")),
-            context=f("context_length"),
-            rms_eps=f("attention.layer_norm_rms_epsilon"),
-            rope_base=f("rope.freq_base"),
+        config = Config(
+            width=size("embedding_length"),
+            ffn=size("feed_forward_length"),
+            layers=size("block_count"),
+            heads=size("attention.head_count"),
+            kv_heads=size("attention.head_count_kv"),
+            vocabulary=len(self.texts("tokenizer.ggml.tokens")),
+            context=size("context_length"),
+            rms_eps=self.positive("llama.attention.layer_norm_rms_epsilon"),
+            rope_base=self.positive("llama.rope.freq_base"),
         )
+        if config.width % (2 * config.heads):
+            raise SpecError(f"embedding_length of {self.path} must be a multiple of 2 * head_count, not {config.width}")
+        if config.heads % config.kv_heads:
+            raise SpecError(f"head_count of {self.path} must be a multiple of head_count_kv, not {config.heads}")
+        return config
 
     def layer(self, i: int) -> Layer:
         """Layer ``i``, dequantised."""
@@ -168,29 +205,35 @@ class ModelFile:
 
     def part(self, i: int, name: str) -> Array:
         """A part of layer ``i``, by its name in :class:`Layer`, dequantised."""
-        return self.tensor(f"blk.{i}.{TENSORS[name]}.weight")
+        return self.tensor(f"blk.{i}.{TENSORS[name]}.weight", *self.config.shapes[name])
 
     def matrix(self, i: int, name: str) -> q4_1.Matrix:
         """Likewise a matrix, in Q4_1 as stored."""
-        return self.blocks(f"blk.{i}.{TENSORS[name]}.weight")
+        return self.blocks(f"blk.{i}.{TENSORS[name]}.weight", *self.config.shapes[name])
 
     def weights(self) -> Weights:
         """The whole model; each layer is dequantised when it is first used, and kept."""
-        layers = _LazyLayers(self)
-        return Weights(self.config, self.tensor(EMBEDDING), layers, self.tensor("output_norm.weight"))
+        c = self.config
+        embedding = self.tensor(EMBEDDING, c.vocabulary, c.width)
+        return Weights(c, embedding, _LazyLayers(self), self.tensor("output_norm.weight", c.width))
 
-    def _stored(self, name: str, kind: str) -> tuple[NDArray[np.uint8], int, int]:
-        """Bytes, rows and columns of a tensor of that type."""
+    def _stored(self, name: str, kind: str, *shape: int) -> NDArray[np.uint8]:
+        """Bytes of a tensor of that type and shape."""
         t = self._tensor(name)
-        if t.tensor_type.name != kind:
-            raise SpecError(f"tensor {name} must be of type {kind}, not {t.tensor_type.name}")
-        cols, rows = (int(n) for n in t.shape)
-        return self.raw(name), rows, cols
+        if t.type != kind:
+            raise SpecError(f"tensor {name} must be of type {kind}, not {t.type}")
+        if t.shape[::-1] != shape:
+            raise SpecError(f"tensor {name} of {self.path} must be of shape {list(shape)}, not {list(t.shape[::-1])}")
+        return t.data
 
-    def _tensor(self, name: str) -> Any:
+    def _tensor(self, name: str) -> gguf_file.Stored:
         if name not in self._tensors:
             raise SpecError(f"model file {self.path} must have the tensor {name}")
         return self._tensors[name]
+
+
+def _all(value: Any, of: type) -> bool:
+    return isinstance(value, list) and all(type(item) is of for item in value)
 
 
 class _LazyLayers(Sequence[Layer]):

@@ -155,12 +155,12 @@ class Timing:
         """Cycles from a tile's last step to its first result beat at the output register's input."""
         return int(self.ready[0])
 
-    @property
+    @cached_property
     def drain(self) -> int:
         """Cycles from a tile's last step to its last result beat at the output register's input, output idle before."""
         return int((self.ready + np.arange(self.beats)[::-1]).max())
 
-    @property
+    @cached_property
     def tiles(self) -> int:
         """Tiles that may be under way or queued: enough for one tile every ``period`` cycles without a pause."""
         return -(-(self.drain + SKID + 1) // self.period)

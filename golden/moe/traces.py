@@ -17,9 +17,12 @@ from golden.moe.clusters import first
 from golden.moe.ffn import Int, Real
 from golden.moe.llama import Conversions, MoeLlama
 from golden.moe.spec import ConversionSpec
-from golden.spec import SpecError
+from golden.spec import SpecError, told
 
 F32 = NDArray[np.float32]
+
+MOST = (1 << 31) - 1
+"""Of a token's number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,5 +105,14 @@ def load(path: Path) -> tuple[ConversionSpec, str, Trace]:
     """Inverse of :func:`save`; :class:`~golden.spec.SpecError` for another kind of file."""
     names = [f.name for f in fields(Trace)]
     raw = npz.load(path, ("spec", "origin", *names), "trace")
+    count, layers, experts = (*raw["order"].shape, 0, 0, 0)[:3]
+    width = raw["embedding"].shape[-1] if raw["embedding"].ndim else 0
+    what, each = f"trace {path}", (count, layers, experts)
+    npz.integers(raw, {"order": each}, experts - 1, what)
+    npz.integers(raw, {"tokens": (count,), "starts": (raw["starts"].size,)}, MOST, what)
+    npz.floats(raw, {"embedding": (count, width), "scores": each, "ahead": each}, what)
+    starts = raw["starts"].astype(np.int64)
+    if not len(starts) or starts[0] or (np.diff(starts) < 1).any() or starts[-1] >= count:
+        raise SpecError(f"starts of {what} must ascend from 0 to below {count}, not {told(starts.tolist())}")
     trace = Trace(**{name: raw[name] for name in names})
     return ConversionSpec.from_toml(str(raw["spec"])), str(raw["origin"]), trace

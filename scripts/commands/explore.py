@@ -12,6 +12,7 @@ from pathlib import Path
 from gen import toolchain
 from gen.registry import unit
 from gen.synth import Options
+from golden.files import write
 from golden.spec import SpecError
 from scripts import configuration
 from scripts.explore import STUDIES, measures, pareto, plot, sweep
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     head = {"unit": study.unit, "cost": str(cost), "quality": study.quality.name}
     rows = [{**asdict(p), "front": p in best} for p in points]
     told = {**head, "refused": len(refused), "failed": sentences, "points": rows}
-    (args.output / "points.json").write_text(json.dumps(told, indent=2) + "\n")
+    write(args.output / "points.json", json.dumps(told, indent=2) + "\n")
     if best:
         _show(study, cost, points, best, args.plot)
     print(f"{len(best)} of {len(points)} points on the front; {len(refused)} combinations refused")

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from gen import fpga
+from golden.files import write, write_all
 from golden.spec import SpecError
 from scripts import configuration, nodes
 
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     node, clock = nodes.node(args, board, spec), nodes.clock(args, board)
     folder = args.output or Path("build/fpga") / f"{board.name}-{spec.unit}"
     if args.project or board.family not in fpga.FLOWS:
-        for path in fpga.write(fpga.project(node, board, clock), folder):
+        for path in write_all(folder, fpga.project(node, board, clock)):
             print(path)
         if board.family not in fpga.FLOWS:
             print(f"not built: {board.name} needs {board.family}, run {folder / 'build_top.sh'} there", file=sys.stderr)
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     except fpga.DoesNotFit as e:
         print(e, file=sys.stderr)
         return 1
-    (folder / "report.json").write_text(report.to_json())
+    write(folder / "report.json", report.to_json())
     print(report.table())
     return 0 if report.met else 1
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from gen.registry import unit
+from golden.files import write
 from golden.spec import SpecError
 from scripts import configuration
 
@@ -41,5 +42,5 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print(score.table())
     if args.json:
-        Path(args.json).write_text(json.dumps(score.record(), indent=2) + "\n")
+        write(args.json, json.dumps(score.record(), indent=2) + "\n")
     return 0 if score.share >= ENOUGH else 1

@@ -11,6 +11,7 @@ from typing import Any
 from gen import netlist, parts
 from gen.export import Product, export
 from gen.synth import FREQUENCY, SEEDS, TARGETS, Options, synthesise
+from golden.files import write
 from golden.spec import SpecError, UnitSpec
 from scripts import configuration
 
@@ -93,7 +94,7 @@ def _whole(args: argparse.Namespace, spec: UnitSpec, product: Product, options: 
 
 def _write(args: argparse.Namespace, result: Any) -> None:
     if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
+        write(args.json, json.dumps(result, indent=2) + "\n")
 
 
 def _say(line: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gen.registers import markdown, register_table
 from gen.registry import UNITS
+from golden.files import write
 from golden.soc.accelerator import AcceleratorSpec
 from scripts import history
 from scripts.docs import datasheet, drawing, timing, verification
@@ -120,8 +121,7 @@ def build(folder: Path) -> int:
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
     for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+        write(folder / name, text)
 
 
 if __name__ == "__main__":

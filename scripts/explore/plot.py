@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from golden.files import replacing
 from golden.spec import SpecError
 from scripts.explore.pareto import Point
 from scripts.explore.study import label
@@ -47,7 +48,8 @@ def curves(
         for (name, y), mark in zip(lines.items(), MARKERS, strict=False):
             axes.plot(x, y, label=name, marker=mark, markersize=4)
         axes.legend()
-        figure.savefig(path, metadata=_NAMELESS[path.suffix])
+        with replacing(path) as part:
+            figure.savefig(part, metadata=_NAMELESS[path.suffix])
 
 
 def draw(
@@ -76,7 +78,8 @@ def draw(
         )
         _names(axes, best, points)
         figure.legend(loc="outside right upper", fontsize=8)
-        figure.savefig(path, metadata=_NAMELESS[path.suffix])
+        with replacing(path) as part:
+            figure.savefig(part, metadata=_NAMELESS[path.suffix])
 
 
 def _scatter(axes: Any, points: Sequence[Point]) -> None:

@@ -8,9 +8,7 @@ import contextlib
 import hashlib
 import json
 import multiprocessing
-import os
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -18,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from golden.files import write
 from golden.spec import SpecError
 
 Item = TypeVar("Item")
@@ -51,10 +50,7 @@ class Store:
         """Keeps them and returns what :meth:`get` will. The file is complete before it takes its name."""
         figures = _floats(figures)
         text = json.dumps({"identity": identity, "figures": figures}, indent=2) + "\n"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=self.folder, prefix=".", delete=False) as file:
-            file.write(text)
-        os.replace(file.name, self._path(identity))
+        write(self._path(identity), text)
         return figures
 
     def _path(self, identity: Mapping[str, Any]) -> Path:

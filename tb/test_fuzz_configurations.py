@@ -1,0 +1,83 @@
+"""Configurations at random: bad ones are refused in a sentence, good ones give a product that the bench passes."""
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gen.registry import UNITS, Unit
+from golden.spec import LONGEST, SpecError, UnitSpec
+from tb import fuzz
+
+PARTS = 4
+"""Of the units, so that two workers share the work."""
+
+HUGE, ROWS = 1 << 20000, "rows must be an integer between 1 and 64"
+
+units = pytest.mark.parametrize("unit", [pytest.param(u, id=name) for name, u in UNITS.items()])
+
+
+def configured_or_refused(unit: Unit, values: fuzz.Values) -> None:
+    try:
+        spec = unit.configure(layers=[values])
+    except SpecError as e:
+        sentence = str(e)
+        assert len(sentence.splitlines()) == 1
+        assert len(sentence) < 400
+        assert "must" in sentence
+        assert any(p["name"] in sentence for p in unit.spec.parameters())
+        return
+    assert type(spec).from_toml(spec.to_toml()) == spec
+    assert {p.direction for p in spec.ports} == {"in", "out"}
+    assert all(value >= 0 for value in spec.figures().values())
+    assert len({s.signal for s in spec.status}) == len(spec.status)
+
+
+@units
+def test_any_values_are_configured_or_refused_in_a_sentence(unit: Unit) -> None:
+    drawn = hypothesis.settings(max_examples=200, derandomize=True)
+    drawn(given(fuzz.settings(unit))(lambda values: configured_or_refused(unit, values)))()
+
+
+@pytest.mark.slow
+@units
+def test_any_values_are_configured_or_refused_in_a_sentence_five_thousand_times(unit: Unit) -> None:
+    drawn = hypothesis.settings(max_examples=5000)
+    drawn(given(fuzz.settings(unit))(lambda values: configured_or_refused(unit, values)))()
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        pytest.param(
+            1 << 20000,
+            "rows must be an integer between 1 and 64, not a number of thousands of digits",
+            id="many-digits",
+        ),
+        (10**99, f"{ROWS}, not 1{'0' * (LONGEST - 1)}... (100 characters)"),
+        (["x" * 100], f"rows must be an integer, not ['{'x' * (LONGEST - 2)}... (104 characters)"),
+    ],
+)
+def test_of_a_long_value_the_beginning_is_told(value: object, sentence: str) -> None:
+    with pytest.raises(SpecError) as e:
+        UNITS["mixpe"].configure(layers=[{"rows": value}])
+    assert str(e.value) == sentence
+
+
+@st.composite
+def some(draw: st.DrawFn, part: int) -> UnitSpec:
+    """Small configurations of every fourth unit."""
+    return draw(fuzz.small(UNITS[draw(st.sampled_from(list(UNITS)[part::PARTS]))]))
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_small_configurations_are_clean_and_equal_the_golden_model(part: int) -> None:
+    drawn = hypothesis.settings(fuzz.bounded(3 + 1), derandomize=True)  # the first is a preset
+    drawn(given(some(part))(lambda spec: fuzz.judge(spec, 1, keep=True)))()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_five_hundred_small_configurations_are_clean_and_equal_the_golden_model(part: int) -> None:
+    drawn = hypothesis.settings(fuzz.bounded(500 // PARTS), derandomize=True)
+    drawn(given(some(part))(lambda spec: fuzz.judge(spec, 1, keep=False)))()
