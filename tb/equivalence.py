@@ -218,7 +218,7 @@ def _answers(asked: Aig, values: Sequence[int], question: str) -> Iterator[tuple
         sweep = "&read miter.aig; &lcorr; &scorr -C 100; &write swept.aig"
         _abc(folder, sweep)
         file = "swept.aig" if Path(folder, "swept.aig").exists() else "miter.aig"
-        said = _abc(folder, f"read_aiger {file}; strash; pdr -a -H {1000 * EACH} -T {TIMEOUT}")
+        said = _abc(folder, f"read_aiger {file}; strash; pdr -a -s -f -H {1000 * EACH} -T {TIMEOUT}")
     proved = [int(n) for n in re.findall(r"Proved output +(\d+) ", said)]
     told = dict((int(n), f) for n, f in re.findall(r"Output +(\d+) was asserted in frame +(\d+)", said))
     if told.pop(len(values), "") != "1":

@@ -24,12 +24,11 @@ def bench(spec: BalanceSpec, seed: int) -> list[Case]:
         _case(spec, "sums", [_sums(spec, rng) for _ in range(2048 // spec.experts)], seed),
         *cases_of(spec, "mixed", mixed, seed=seed),
         *(_case(spec, f"{p.name}-nearly-stuck", mixed[:4], seed, stall={p.name: 240}) for p in spec.ports),
-        _case(
-            spec, "too-long", [random_load(spec, rng, spec.experts + 1 + extra) for extra in (0, 3)] + mixed[:2], seed
-        ),
     ]
-    if spec.experts > 1:
-        cases.append(_case(spec, "too-short", [random_load(spec, rng, n) for n in (1, spec.experts - 1)] + mixed, seed))
+    lengths = {"long": (spec.experts + 1, spec.experts + 4), "short": (1, spec.experts - 1)}
+    for name, wrong in lengths.items():
+        loads = [random_load(spec, rng, n) for n in wrong if n] + mixed[:2]
+        cases += [_case(spec, f"too-{name}-{level}", loads, seed, stall=level) for level in (0, 96)]
     span = spec.cycles(mixed[0])
     for at in (0, 1, spec.experts, spec.experts + 4, span - 2, span + 3):
         cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"o": 96}, reset_at=at)
