@@ -53,6 +53,7 @@ _QUESTIONS = {"steps": 200, "outputs": 16}
 HOW = tuple(f"by {question}" for question in _QUESTIONS)
 """What verdicts of the same say."""
 
+
 @dataclass(frozen=True)
 class Verdict:
     """``same``: proved that nobody can tell; else told apart, or undecided."""
@@ -220,7 +221,7 @@ def _answers(asked: Aig, values: Sequence[int], question: str) -> Iterator[tuple
         file = "swept.aig" if Path(folder, "swept.aig").exists() else "miter.aig"
         said = _abc(folder, f"read_aiger {file}; strash; pdr -a -s -f -H {1000 * EACH} -T {TIMEOUT}")
     proved = [int(n) for n in re.findall(r"Proved output +(\d+) ", said)]
-    told = dict((int(n), f) for n, f in re.findall(r"Output +(\d+) was asserted in frame +(\d+)", said))
+    told = {int(n): frame for n, frame in re.findall(r"Output +(\d+) was asserted in frame +(\d+)", said)}
     if told.pop(len(values), "") != "1":
         raise RuntimeError(f"ABC did not tell what can be told:\n{said[-2000:]}")
     for n in proved:
@@ -234,7 +235,8 @@ def _abc(folder: str, commands: str) -> str:
     """What ABC says; nothing when it does not come to an end in time."""
     command = [str(yosys_abc()), "-q", commands]
     try:
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=2*TIMEOUT).stdout
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=2 * TIMEOUT)
+        return run.stdout
     except subprocess.TimeoutExpired:
         return ""
 

@@ -60,7 +60,7 @@ def _loads(spec: BalanceSpec, rng: np.random.Generator) -> Iterator[Load]:
 
 
 def _corners(spec: BalanceSpec, rng: np.random.Generator) -> Iterator[Load]:
-    """Every corner as a step meets every corner as a bias, of both signs, of experts with fewer and with more tokens."""
+    """Every corner as a step meets every corner as a bias, of both signs, of experts with fewer and more tokens."""
     both = np.concatenate([CORNERS, CORNERS | 1 << 31])
     for gamma in both:
         for odd in (0, 1):

@@ -56,11 +56,14 @@ class Mutant:
         by = "".join(f" by bit {control}" for control in self._all("ctrlbit"))
         return f"{mode}{by}, {cell.removeprefix('$flatten').replace(chr(92), '')} {port}[{bit}]"
 
-    def __str__(self) -> str:
-        """With the Python lines that the bit comes from, where known."""
+    @property
+    def where(self) -> str:
+        """The Python lines that the bit comes from, and its wire, where known."""
         wire = "".join(f" ({w}[{i}])" for w, i in zip(self._all("wire"), self._all("wirebit"), strict=True))
-        where = ", ".join(self._all("src")) or "no line known"
-        return f"{where}: {self.name}{wire}"
+        return (", ".join(self._all("src")) or "no line known") + wire
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.name}"
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Score:
             "score": self.share,
             "seconds": round(self.seconds),
             "same": same,
-            "holes": [{"mutant": str(m), "verdict": v.text} for m, v in self.holes],
+            "holes": [{"where": m.where, "mutant": m.name, "verdict": v.text} for m, v in self.holes],
         }
 
 
@@ -139,8 +142,8 @@ def measure(
     say: Callable[[str], None] = lambda line: None,
     known: Mapping[str, Any] | None = None,
 ) -> Score:
-    """The score of the bench of ``spec``; :class:`CheckFailed` when the unmutated netlist does not pass it. ``known`` is
-    a record of the same unit: what it calls the same is not compared again as long as the netlist is the same."""
+    """The score of the bench of ``spec``; :class:`CheckFailed` when the unmutated netlist does not pass it. ``known``
+    is a record of the same unit: as long as the netlist is the same, its verdicts stand."""
     say(f"making {count} mutants of {spec.unit}")
     start = _cpu()
     made = mutated(spec, count, seed)
@@ -180,12 +183,13 @@ def _cpu() -> float:
 def _known(made: Mutated, record: Mapping[str, Any]) -> dict[str, Verdict]:
     if record.get("netlist") != made.netlist:
         return {}
-    return {name: Verdict(True, text) for text, names in record["same"].items() for name in names}
+    same = {name: Verdict(True, text) for text, names in record["same"].items() for name in names}
+    return same | {hole["mutant"]: Verdict(False, hole["verdict"]) for hole in record["holes"]}
 
 
 def mutated(spec: UnitSpec, count: int = COUNT, seed: int = SEED) -> Mutated:
-    """``count`` mutants of a unit, sampled by Yosys over all cells and ports; fewer where there are not so many. They are
-    the first of the sample of :data:`COUNT`, which is in no order, if they are not more."""
+    """``count`` mutants of a unit, sampled by Yosys over all cells and ports; fewer where there are not so many. Where
+    they are fewer than :data:`COUNT`, they are the first of a sample of that size, which is in no order."""
     more = max(count, COUNT) * 5 // 4  # some are of pins that are left out
     width = more.bit_length()
     script = [

@@ -12,9 +12,9 @@ Rules of play
     every sink stays ready for ``TAIL`` cycles, to catch what should not come. A case also ends when no beat moves for
     ``patience`` cycles, or when an output has ``SURPLUS`` beats too many. With ``reset_at`` the reset is high in that
     cycle alone, in which nothing counts as transferred; in the next cycle every output must be idle and the status must
-    be 0, and the case ends; that one cycle of reset must do for the case played next, which has none of its own. A
-    :class:`World` is told of the beats of a cycle after it, of the inputs first, each in the order of the ports; what it
-    gives can be presented in the next cycle.
+    be 0, and the case ends; that one cycle of reset must do for the case played next, which has none of its own.
+    A :class:`World` is told of the beats of a cycle after it, of the inputs first, each in the order of the ports; what
+    it gives can be presented in the next cycle.
 """
 
 import copy
@@ -127,10 +127,10 @@ class Case:
 
     ``inputs`` and ``outputs`` (expected) hold the beats of each stream, by port name; an output that is absent is
     its ``world``'s: any beats may come. ``stall`` gives per stream the probability of a pause in a cycle, in 256ths
-    (0..255, absent is 0, for outputs also :data:`SHY`); ``seed`` fixes when. ``cycles``, if given, is asserted exactly when nothing stalls.
-    ``status`` is expected at the end. ``reset_at`` cuts the job with a reset in that cycle: what came out before must
-    be a prefix of the expectation. ``judged`` is false for a malformed job whose outputs mean nothing: status, protocol
-    and an end in time are still asserted.
+    (0..255, absent is 0, for outputs also :data:`SHY`); ``seed`` fixes when. ``cycles``, if given, is
+    asserted exactly when nothing stalls. ``status`` is expected at the end. ``reset_at`` cuts the job with a reset in
+    that cycle: what came out before must be a prefix of the expectation. ``judged`` is false for a malformed job whose
+    outputs mean nothing: status, protocol and an end in time are still asserted.
     """
 
     name: str
