@@ -19,6 +19,7 @@ from gen.manifest import beat_bytes, pins, signal_name
 from golden.ports import Beats
 from tb.transactions import (
     RESET_CYCLES,
+    SHY,
     SURPLUS,
     TAIL,
     Case,
@@ -119,6 +120,7 @@ class Sink:
         self._expected = len(case.outputs.get(name, ()))
         self._most = self._expected + SURPLUS if name in case.outputs else math.inf
         self._pauses = pauses(case.generator(name), case.stall.get(name, 0))
+        self._shy = case.stall.get(name) == SHY
         self._held: tuple[int, int] | None = None
         self._ready = False
         self._beats: list[tuple[int, int]] = []
@@ -155,7 +157,8 @@ class Sink:
         self._pins.ready.value = 0
 
     def drive(self, ready: bool) -> None:
-        self._set_ready(not next(self._pauses) or ready)
+        free = self._held is not None if self._shy else not next(self._pauses)
+        self._set_ready(free or ready)
 
     def sample(self, cycle: int) -> bool:
         pins = self._pins
@@ -185,6 +188,10 @@ class Sink:
         self.violation = self.violation or Violation(self._name, kind, cycle)
 
 
+_CUT: list[str] = []
+"""The last play, if its one cycle of reset must do for the next one."""
+
+
 class TB:
     """Clock, reset, a source or sink per stream; plays one case. Other kinds of port (memory, registers) join here."""
 
@@ -202,11 +209,13 @@ class TB:
 
     async def play(self) -> Played:
         """The rules of play of ``tb.transactions``."""
-        self._reset.value = 1
         Clock(self._clock, 10, unit="ns").start(start_high=False)
-        for _ in range(RESET_CYCLES):
-            await self._edge
+        if not _CUT:
+            self._reset.value = 1
+            for _ in range(RESET_CYCLES):
+                await self._edge
         self._reset.value = 0
+        _CUT.clear()
 
         case, sources, sinks = (
             self.case,
@@ -265,6 +274,7 @@ class TB:
         await self._edge
         for sink in self.sinks.values():
             sink.after_reset(cycle + 1)
+        _CUT.append(self.case.name)
         return cycle + 2
 
     def _played(self, when: dict[str, int], ran: int) -> Played:

@@ -89,6 +89,16 @@ def _wrong(spec: DispatchSpec, rng: np.random.Generator, good: Sequence[Batch], 
     """Each kind of wrong batch, then sound ones."""
     for name, job in wrong(spec, rng).items():
         yield _case(spec, f"wrong-{name}", [job, *good[:2]], seed)
+    for n in range(8):
+        yield _case(spec, f"wrong-at-random-{n}", [_anything(spec, rng), *good[:2]], seed)
+
+
+def _anything(spec: DispatchSpec, rng: np.random.Generator) -> Batch:
+    """Up to two tokens too many, of up to two beats too many, to any code of an expert."""
+    codes = 1 << spec.port("i").fields[0].width
+    tokens = int(rng.integers(1, min(spec.tokens + 2, 40), endpoint=True))
+    lengths = rng.integers(0, spec.slots + 2, tokens, endpoint=True)
+    return Batch(tuple(_token(rng, rng.integers(0, codes, n), bool(rng.random() < 0.3)) for n in lengths))
 
 
 def wrong(spec: DispatchSpec, rng: np.random.Generator) -> dict[str, Batch]:

@@ -191,7 +191,10 @@ public:
         held = false;
     }
 
-    void drive(Stream& s, bool ready) { *pins.ready = !pause(s) || ready; }
+    void drive(Stream& s, bool ready) {
+        const bool free = s.level > 255 ? held : !pause(s);  // tb.transactions.SHY
+        *pins.ready = free || ready;
+    }
 
     bool sample(Stream& s, uint64_t cycle) {
         if (!*pins.valid) {
@@ -253,6 +256,7 @@ class Player {
     uint64_t cycle = 0, quiet = 0, ending = 0;
     bool open = false;     // the world was asked, the clock edge is yet to come
     bool surplus = false;  // an output has too many beats
+    bool cut = false;      // the last play ended with its one cycle of reset, which must do for the next one
 
     void bind();  // binding.h
 
@@ -296,6 +300,7 @@ public:
     Sink& sink(size_t i) { return sinks[i]; }
 
     void tie(const uint64_t* values);  // binding.h
+    void untouched() { cut = false; }
 
 #if VM_COVERAGE
     void coverage(const char* file) { context.coveragep()->write(file); }
@@ -329,8 +334,9 @@ public:
         open = surplus = false;
         idle();
         *rst = 1;
-        for (uint64_t i = 0; i < run.reset_cycles; i++) settle(), edge();
+        for (uint64_t i = 0; i < run.reset_cycles && !cut; i++) settle(), edge();
         *rst = 0;
+        cut = false;
     }
 
     Why play(Run& run, Stream* in, Stream* out, uint64_t* status_out) {
@@ -410,7 +416,9 @@ private:
         idle();
         settle();
         for (size_t i = 0; i < sinks.size(); i++) sinks[i].after_reset(out[i], cycle + 1);
+        edge();
         run.ran = cycle + 2;
+        cut = true;
         return OVER;
     }
 };
@@ -422,7 +430,7 @@ private:
 extern "C" {
 Player* player_new() { return new Player; }
 void player_delete(Player* p) { delete p; }
-void player_tie(Player* p, const uint64_t* values) { p->tie(values); }
+void player_tie(Player* p, const uint64_t* values) { p->tie(values), p->untouched(); }
 void player_begin(Player* p, const Run* run, const Stream* in) { p->begin(*run, in); }
 int player_play(Player* p, Run* run, Stream* in, Stream* out, uint64_t* status) { return p->play(*run, in, out, status); }
 void player_give(Player* p, uint64_t source, Stream* s, const uint8_t* beats, uint64_t bytes, uint64_t at, uint64_t pace,

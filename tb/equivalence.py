@@ -22,8 +22,9 @@ from gen.export import Product
 from gen.netlist import yosys
 from tb.formal import yosys_abc
 
-TIMEOUT = 10
-"""Seconds for each attempt."""
+EACH = 4
+TIMEOUT = 120
+"""Seconds of wall time for one output, and for all that are asked at a time."""
 
 _GATES = """\
 read_verilog unit.v seen.v
@@ -46,11 +47,11 @@ opt_clean
 write_aiger -zinit seen.aig
 """
 
-_PROVERS = ("pdr", "dprove")
-_PROVED = re.compile(
-    "Property proved|UNSATISFIABLE|Networks are equivalent|lat = +0  and = +0 (?!.*asserted)", re.DOTALL
-)
-"""Where nothing is left for the prover, it does not say so."""
+_QUESTIONS = {"steps": 200, "outputs": 16}
+"""The easy one first; how many are asked at a time."""
+
+HOW = tuple(f"by {question}" for question in _QUESTIONS)
+"""What verdicts of the same say."""
 
 
 @dataclass(frozen=True)
@@ -134,32 +135,60 @@ class _Graph:
                 equal = self.land(equal, self.land(self.land(a, b ^ 1) ^ 1, self.land(a ^ 1, b) ^ 1))
         return equal ^ 1
 
-    def copy(self, aig: Aig, inputs: Sequence[int], state: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Next states and outputs."""
+    def copy(self, aig: Aig, inputs: Sequence[int], state: Sequence[int]) -> list[int]:
+        """Of all variables. What has the same inputs as in an earlier copy becomes the same gate."""
         made = [0, *inputs, *state]
         for a, b in aig.gates:
             made.append(self.land(made[a >> 1] ^ (a & 1), made[b >> 1] ^ (b & 1)))
-        steps, outputs = ([made[x >> 1] ^ (x & 1) for x in of] for of in (aig.latches, aig.outputs))
-        return steps, outputs
+        return made
+
+    def again(self, aig: Aig, first: Sequence[int], inputs: Sequence[int], state: Sequence[int]) -> list[int]:
+        """A copy that shares with the ``first`` one."""
+        made = [0, *inputs, *state]
+        for same, (a, b) in zip(first[len(made) :], aig.gates, strict=True):
+            x, y = made[a >> 1], made[b >> 1]
+            if x != first[a >> 1] or y != first[b >> 1]:
+                same = self.land(x ^ (a & 1), y ^ (b & 1))
+            made.append(same)
+        return made
 
 
-def miter(aig: Aig, width: int, value: int, question: str) -> Aig:
-    """One output: high when the unit, whose last ``width`` inputs are 0, differs from the one where they are
-    ``value``. The first output of ``aig`` says that inputs keep the rules."""
+def miter(aig: Aig, width: int, values: Sequence[int], question: str) -> Aig:
+    """An output per value, and one more that is low in the first cycle alone. An output is high when the unit, whose
+    last ``width`` inputs are 0, differs from the one where they are its value. The first output of ``aig`` says that
+    inputs keep the rules."""
     free, states = aig.inputs - width, len(aig.latches)
-    registers = states if question == "steps" else 2 * states
-    graph = _Graph(free + registers + 1)
-    inputs = [2 * v for v in range(1, free + 1)]
-    state = [2 * v for v in range(free + 1, free + 1 + registers)]
-    steps, (kept, *seen) = graph.copy(aig, inputs + [0] * width, state[:states])
-    held = [value >> bit & 1 for bit in range(width)]
-    others, (_, *others_seen) = graph.copy(aig, inputs + held, state[-states:])
-    pairs = list(zip(seen, others_seen, strict=True))
-    if question == "steps":
-        pairs += zip(steps, others, strict=True)
-    else:
-        steps = steps + others
-    return Aig(free, steps, [graph.land(kept, graph.differ(pairs))], graph.gates)
+    others = len(values) if question == "outputs" else 0
+    first = free + 1
+    graph = _Graph(first + states * (1 + others) + 1)
+    inputs = [2 * v for v in range(1, first)]
+    state = [2 * v for v in range(first, first + states)]
+    unit = graph.copy(aig, inputs + [0] * width, state)
+
+    def of(made: Sequence[int], literals: Sequence[int]) -> list[int]:
+        return [made[x >> 1] ^ (x & 1) for x in literals]
+
+    steps, (kept, *seen) = of(unit, aig.latches), of(unit, aig.outputs)
+    latches, outputs = list(steps), []
+    for n, value in enumerate(values, 1):
+        held = inputs + [value >> bit & 1 for bit in range(width)]
+        theirs, more = list(state), True
+        while more:  # registers of its own only for what depends on the value
+            made = graph.again(aig, unit, held, theirs)
+            moves = of(made, aig.latches)
+            more = False
+            if others:
+                for i in range(states):
+                    if theirs[i] == state[i] and moves[i] != steps[i]:
+                        theirs[i], more = 2 * (first + n * states + i), True
+        pairs = list(zip(seen, of(made, aig.outputs)[1:], strict=True))
+        if others:
+            latches += [0 if theirs[i] == state[i] else moves[i] for i in range(states)]
+        else:
+            pairs += zip(steps, moves, strict=True)
+        outputs.append(graph.land(kept, graph.differ(pairs)))
+    latches.append(1)
+    return Aig(free, latches, [*outputs, 2 * (first + states * (1 + others))], graph.gates)
 
 
 def gates(product: Product) -> Aig:
@@ -171,35 +200,45 @@ def gates(product: Product) -> Aig:
         return Aig.read(written.read_bytes())
 
 
-def verdicts(product: Product, held: str, values: Sequence[int]) -> Iterator[Verdict]:
+def verdicts(product: Product, held: str, values: Sequence[int]) -> list[Verdict]:
     """Of the product with its last input ``held`` at each of the values, in place of 0."""
     (width,) = (p["width"] for p in product.manifest["ports"] if p["name"] == held)
     aig = gates(product)
-    for value in values:
-        yield _verdict(aig, width, value)
+    found: dict[int, Verdict] = {}
+    for question, together in _QUESTIONS.items():
+        left = [value for value in values if value not in found]
+        for at in range(0, len(left), together):
+            batch = left[at : at + together]
+            found |= dict(_answers(miter(aig, width, batch, question), batch, question))
+    return [found.get(value, Verdict(False, "undecided")) for value in values]
 
 
-def _verdict(aig: Aig, width: int, value: int) -> Verdict:
-    for question in ("steps", "outputs"):
-        asked = miter(aig, width, value, question).write()
-        for prover in _PROVERS:
-            said = _abc(asked, f"strash; scorr; print_stats; {prover} -T {TIMEOUT}")
-            if _PROVED.search(said):
-                return Verdict(True, f"by {question}")
-            if found := re.search(r"asserted in frame (\d+)", said):
-                if question == "outputs":
-                    return Verdict(False, f"can be told in cycle {found[1]}")
-                break
-    bounds = re.findall(r"asserted in (\d+) frames", _abc(asked, f"bmc3 -T {TIMEOUT}"))
-    return Verdict(False, f"undecided; bounded, {bounds[-1] if bounds else 0} cycles")
-
-
-def _abc(aiger: bytes, commands: str) -> str:
+def _answers(asked: Aig, values: Sequence[int], question: str) -> Iterator[tuple[int, Verdict]]:
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "miter.aig")
-        file.write_bytes(aiger)
-        command = [str(yosys_abc()), "-q", f"read_aiger {file}; {commands}"]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+        Path(folder, "miter.aig").write_bytes(asked.write())
+        sweep = "&read miter.aig; &lcorr; &scorr -C 100; &write swept.aig"
+        _abc(folder, sweep)
+        file = "swept.aig" if Path(folder, "swept.aig").exists() else "miter.aig"
+        said = _abc(folder, f"read_aiger {file}; strash; pdr -a -s -f -H {1000 * EACH} -T {TIMEOUT}")
+    proved = [int(n) for n in re.findall(r"Proved output +(\d+) ", said)]
+    told = {int(n): frame for n, frame in re.findall(r"Output +(\d+) was asserted in frame +(\d+)", said)}
+    if told.pop(len(values), "") != "1":
+        raise RuntimeError(f"ABC did not tell what can be told:\n{said[-2000:]}")
+    for n in proved:
+        yield values[n], Verdict(True, f"by {question}")
+    if question == "outputs":
+        for n, frame in told.items():
+            yield values[n], Verdict(False, f"can be told in cycle {frame}")
+
+
+def _abc(folder: str, commands: str) -> str:
+    """What ABC says; nothing when it does not come to an end in time."""
+    command = [str(yosys_abc()), "-q", commands]
+    try:
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=2 * TIMEOUT)
+        return run.stdout
+    except subprocess.TimeoutExpired:
+        return ""
 
 
 def _seen(manifest: Mapping[str, Any]) -> str:

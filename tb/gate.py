@@ -24,15 +24,17 @@ def bench(spec: GateSpec, seed: int) -> list[Case]:
     """Every number of experts, thresholds, ties, corners, tables in turn, all stalls, resets, every status bit."""
     rng = np.random.default_rng(seed)
     mixed = [random_group(spec, rng, int(rng.integers(1, 4))) for _ in range(5)]
+    many = 4 if spec.softmax else 32  # its division takes long
     cases = [
         _case(spec, "numbers", [_group(spec, rng, list(_numbers(spec, rng)))], seed),
         _case(spec, "thresholds", [_group(spec, rng, list(_thresholds(spec, rng)))], seed),
         _case(spec, "ties", [_group(spec, rng, list(_ties(spec, rng)))], seed),
-        _case(spec, "corners", [_corners(spec, rng) for _ in range(4)], seed),
+        _case(spec, "corners", [_corners(spec, rng) for _ in range(many)], seed),
         *(
             _case(spec, f"alone-{k}", [_group(spec, rng, [_token(spec, rng, k, k)])], seed)
             for k in (0, 1, spec.experts)
         ),
+        _case(spec, "many", [random_group(spec, rng, 3) for _ in range(many)], seed),
         *(_flagged(spec, case, mixed) for case in cases_of(spec, "mixed", mixed, seed=seed)),
         *(_case(spec, f"{port.name}-nearly-stuck", mixed[:3], seed, stall={port.name: 240}) for port in spec.ports),
         *_wrong(spec, rng, mixed[:2], seed),

@@ -19,21 +19,32 @@ def bench(spec: QuantizerSpec, seed: int) -> list[Case]:
     """Lengths, boundaries hit exactly, scales from the smallest to the largest, all stalls, resets, status."""
     rng = np.random.default_rng(seed)
     mixed = [random_token(spec, rng) for _ in range(8)]
+    many = range(max(6, min(64, 1024 // spec.k_max)))  # a short token shows little
     cases = [
         case_of(spec, "lengths", [job for n in _lengths(spec) for job in [some_token(spec, rng, n)] * 2], seed=seed),
-        case_of(spec, "boundaries", [on_boundaries(spec, rng) for _ in range(6)], seed=seed),
+        case_of(spec, "boundaries", [on_boundaries(spec, rng) for _ in many], seed=seed),
         case_of(spec, "near-zero", [_near_zero(spec, rng) for _ in range(4)], seed=seed),
         case_of(spec, "shifts", list(_shifts(spec, rng)), seed=seed),
+        case_of(spec, "any-shift", [_any_shift(spec, rng) for _ in many], seed=seed),
+        case_of(spec, "brinks", list(_brinks(spec, rng)), seed=seed),
         case_of(spec, "equal-centroids", [_tied(spec, rng) for _ in range(4)], seed=seed),
-        case_of(spec, "holes", [_holes(spec, rng) for _ in range(6)], seed=seed),
+        case_of(spec, "holes", [_holes(spec, rng) for _ in many], seed=seed),
         case_of(spec, "long-then-short", [some_token(spec, rng, n) for n in (spec.k_max, 1, 1, 1, 1, spec.k_max)]),
         *(case_of(spec, f"alone-{n}", [some_token(spec, rng, n)], seed=seed) for n in (0, 1, spec.k_max)),
+        case_of(spec, "many", [random_token(spec, rng) for _ in many], seed=seed),
         *cases_of(spec, "mixed", mixed, seed=seed),
         *cases_of(spec, "short", [some_token(spec, rng, 1) for _ in range(12)], seed=seed, level=160),
         case_of(spec, "cfg-late", mixed, seed=seed, stall={"cfg": 250}),
         case_of(spec, "exp-late", mixed, seed=seed, stall={"exp": 250}),
-        case_of(spec, "not-finite", [_strange(spec, rng), mixed[0]], seed=seed, status={"sts_error": 2}),
-        case_of(spec, "too-long", [_long(spec, rng), mixed[0], mixed[1]], seed=seed, status={"sts_error": 1}),
+        *(
+            case_of(spec, f"not-finite-{x:x}", [_strange(spec, rng, x), mixed[0]], seed=seed, status={"sts_error": 2})
+            for x in (0x7C00, 0xFC00, 0x7FFF, 0xFE00)
+        ),
+        *(
+            case_of(spec, f"too-long-{n}", [_long(spec, rng, n), *mixed[:2]], seed=seed, status={"sts_error": 1})
+            for n in (1, 2, 3)
+        ),
+        case_of(spec, "both-wrong", [_long(spec, rng, 2), _strange(spec, rng)], seed=seed, status={"sts_error": 3}),
     ]
     for at in (0, 1, 2, spec.rows, spec.rows + 3, spec.rows + spec.latency, 2 * spec.rows + spec.latency):
         cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"o": 96}, reset_at=at)
@@ -114,6 +125,24 @@ def _shifts(spec: QuantizerSpec, rng: np.random.Generator) -> Iterator[Token]:
             yield _scaled_by(e, np.full(spec.k_max, codes), random_book(spec, rng))
 
 
+def _any_shift(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
+    """All magnitudes under any exponent: far too large, far too small."""
+    codes = rng.integers(0, 0x7C00, spec.k_max) | rng.integers(0, 2, spec.k_max) << 15
+    return Token(codes, random_book(spec, rng), int(rng.integers(32)))
+
+
+def _brinks(spec: QuantizerSpec, rng: np.random.Generator) -> Iterator[Token]:
+    """Sums of two that are a power of two, or one step less: no bit of the sum may be wrong."""
+    n = min(spec.k_max, 2 * spec.lanes)
+    for exponent in [*range(1, 31)] * 2:
+        large = int(rng.integers(1024, 2047))
+        for small in (2048 - large, 2047 - large):
+            x = np.zeros(max(n, 2))
+            x[rng.permutation(len(x))[:2]] = np.ldexp([large, small], exponent - 25)
+            codes = x.astype(np.float16).view(np.uint16).astype(np.int64)[: spec.k_max]
+            yield _scaled_by(0, codes | rng.integers(0, 2, len(codes)) << 15, random_book(spec, rng))
+
+
 def _tied(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
     values = rng.integers(-20, 20, 2)
     book = Codebook(np.sort(rng.choice(values, 1 << spec.bits)))
@@ -125,15 +154,14 @@ def _holes(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
     return Token(random_codes(rng, n), random_book(spec, rng), 10, rng.random(n) < rng.random())
 
 
-def _strange(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
+def _strange(spec: QuantizerSpec, rng: np.random.Generator, code: int = 0x7C01) -> Token:
     job = some_token(spec, rng, spec.k_max)
-    job.x[0] = rng.choice([0x7FFF, 0xFE00])
-    job.x[-1] = rng.choice([0x7C00, 0xFC00])
+    job.x[rng.integers(spec.k_max)] = code
     return job
 
 
-def _long(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
-    return some_token(spec, rng, (spec.rows + 2) * spec.lanes)
+def _long(spec: QuantizerSpec, rng: np.random.Generator, rows: int) -> Token:
+    return some_token(spec, rng, (spec.rows + rows) * spec.lanes)
 
 
 def real(spec: QuantizerSpec) -> tuple[Token, int]:

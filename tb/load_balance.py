@@ -19,17 +19,16 @@ def bench(spec: BalanceSpec, seed: int) -> list[Case]:
     mixed = [random_load(spec, rng) for _ in range(8)]
     cases = [
         _case(spec, "loads", list(_loads(spec, rng)), seed),
-        _case(spec, "corners", [_corners(spec, rng, int(g)) for g in (*CORNERS, *(CORNERS | 1 << 31))], seed),
+        _case(spec, "corners", list(_corners(spec, rng)), seed),
         _case(spec, "alone", mixed[:1], seed),
-        _case(spec, "sums", [_sums(spec, rng) for _ in range(768 // spec.experts)], seed),
+        _case(spec, "sums", [_sums(spec, rng) for _ in range(2048 // spec.experts)], seed),
         *cases_of(spec, "mixed", mixed, seed=seed),
         *(_case(spec, f"{p.name}-nearly-stuck", mixed[:4], seed, stall={p.name: 240}) for p in spec.ports),
-        _case(
-            spec, "too-long", [random_load(spec, rng, spec.experts + 1 + extra) for extra in (0, 3)] + mixed[:2], seed
-        ),
     ]
-    if spec.experts > 1:
-        cases.append(_case(spec, "too-short", [random_load(spec, rng, n) for n in (1, spec.experts - 1)] + mixed, seed))
+    lengths = {"long": (spec.experts + 1, spec.experts + 4), "short": (1, spec.experts - 1)}
+    for name, wrong in lengths.items():
+        loads = [random_load(spec, rng, n) for n in wrong if n] + mixed[:2]
+        cases += [_case(spec, f"too-{name}-{level}", loads, seed, stall=level) for level in (0, 96)]
     span = spec.cycles(mixed[0])
     for at in (0, 1, spec.experts, spec.experts + 4, span - 2, span + 3):
         cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"o": 96}, reset_at=at)
@@ -60,17 +59,22 @@ def _loads(spec: BalanceSpec, rng: np.random.Generator) -> Iterator[Load]:
         yield replace(random_load(spec, rng), count=count)
 
 
-def _corners(spec: BalanceSpec, rng: np.random.Generator, gamma: int) -> Load:
-    """Extremes in biases, of both signs."""
-    b = rng.choice(CORNERS, spec.experts) | rng.integers(0, 2, spec.experts) << 31
-    return replace(random_load(spec, rng), b=b, gamma=gamma)
+def _corners(spec: BalanceSpec, rng: np.random.Generator) -> Iterator[Load]:
+    """Every corner as a step meets every corner as a bias, of both signs, of experts with fewer and more tokens."""
+    both = np.concatenate([CORNERS, CORNERS | 1 << 31])
+    for gamma in both:
+        for odd in (0, 1):
+            for at in range(0, len(both), spec.experts):
+                b = np.resize(np.roll(both, -at), spec.experts)
+                yield Load(np.arange(spec.experts) % 2 ^ odd, b, int(gamma))
 
 
 def _sums(spec: BalanceSpec, rng: np.random.Generator) -> Load:
-    """Biases and steps that meet in the adder: near in magnitude or not, nearly cancelling, few bits or many."""
+    """Biases and steps that meet in the adder: near in magnitude or not, cancelling to any bit, few bits or many."""
     gamma = int(rng.integers(1 << 31)) & -1 << int(rng.choice([0, 20]))
     apart = rng.choice([0, 1, 3, 27], spec.experts)
-    near = gamma + (rng.integers(-apart, apart, endpoint=True) << 23) + rng.integers(-3, 4, spec.experts)
+    near = gamma + (rng.integers(-apart, apart, endpoint=True) << 23)
+    near += rng.integers(-3, 4, spec.experts) << rng.integers(0, 23, spec.experts)
     other = near & ~0x7FFFFF | rng.integers(0, 1 << 23, spec.experts)
     b = np.where(rng.integers(0, 2, spec.experts), near, other) & 0x7FFFFFFF | rng.integers(0, 2, spec.experts) << 31
     return replace(random_load(spec, rng), b=b, gamma=gamma | int(rng.integers(2)) << 31)

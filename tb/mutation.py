@@ -8,10 +8,12 @@ not. The bulk player plays the unit's own cases: a mutant is killed by the first
 :mod:`tb.equivalence` says whether anybody could tell it from the unit.
 """
 
+import hashlib
 import multiprocessing
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,7 +23,7 @@ from gen.netlist import yosys
 from golden.spec import UnitSpec
 from tb import equivalence
 from tb.cosim import Rtl, compile
-from tb.equivalence import Verdict
+from tb.equivalence import HOW, Verdict
 from tb.transactions import Case, CheckFailed, check
 from tb.units import BENCHES
 
@@ -47,29 +49,40 @@ class Mutant:
     def _all(self, option: str) -> list[str]:
         return re.findall(rf" -{option} (\S+)", self.command)
 
-    def __str__(self) -> str:
-        """Python lines that the bit comes from, where known; what is wrong with which port of which cell."""
+    @property
+    def name(self) -> str:
+        """What is wrong with which port of which cell; no two mutants of a netlist have the same."""
         (mode,), (cell,), (port,), (bit,) = (self._all(o) for o in ("mode", "cell", "port", "portbit"))
         by = "".join(f" by bit {control}" for control in self._all("ctrlbit"))
+        return f"{mode}{by}, {cell.removeprefix('$flatten').replace(chr(92), '')} {port}[{bit}]"
+
+    @property
+    def where(self) -> str:
+        """The Python lines that the bit comes from, and its wire, where known."""
         wire = "".join(f" ({w}[{i}])" for w, i in zip(self._all("wire"), self._all("wirebit"), strict=True))
-        where = ", ".join(self._all("src")) or "no line known"
-        return f"{where}: {mode}{by}, {cell.removeprefix('$flatten').replace(chr(92), '')} {port}[{bit}]{wire}"
+        return (", ".join(self._all("src")) or "no line known") + wire
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.name}"
 
 
 @dataclass(frozen=True)
 class Mutated:
-    """A unit with all its mutants: a product with one more input."""
+    """A unit with all its mutants: a product with one more input. ``netlist`` is a hash of the unmutated one."""
 
     product: Product
     mutants: tuple[Mutant, ...]
+    netlist: str
 
 
 @dataclass(frozen=True)
 class Score:
     """Of a bench: ``killers`` counts mutants by the case that kills them, ``survivors`` has the verdicts on the
-    others; ``played`` of all ``cases``, with ``cycles`` of the unmutated unit, are what mutants were played against."""
+    others; ``played`` of all ``cases``, with ``cycles`` of the unmutated unit, are what mutants were played against.
+    ``seconds`` are of CPU, without Verilator's build."""
 
     unit: str
+    netlist: str
     seed: int
     mutants: int
     played: int
@@ -77,6 +90,7 @@ class Score:
     cycles: int
     killers: Counter[str]
     survivors: tuple[tuple[Mutant, Verdict], ...]
+    seconds: float
 
     @property
     def holes(self) -> list[tuple[Mutant, Verdict]]:
@@ -103,8 +117,10 @@ class Score:
 
     def record(self) -> dict[str, Any]:
         """For a program to read."""
+        same = {text: [m.name for m, v in self.survivors if v == Verdict(True, text)] for text in HOW}
         return {
             "unit": self.unit,
+            "netlist": self.netlist,
             "seed": self.seed,
             "mutants": self.mutants,
             "played": self.played,
@@ -113,39 +129,68 @@ class Score:
             "killed": self.killers.total(),
             "equivalent": len(self.survivors) - len(self.holes),
             "score": self.share,
-            "holes": [{"mutant": str(m), "verdict": v.text} for m, v in self.holes],
+            "seconds": round(self.seconds),
+            "same": same,
+            "holes": [{"where": m.where, "mutant": m.name, "verdict": v.text} for m, v in self.holes],
         }
 
 
 def measure(
-    spec: UnitSpec, count: int = COUNT, seed: int = SEED, say: Callable[[str], None] = lambda line: None
+    spec: UnitSpec,
+    count: int = COUNT,
+    seed: int = SEED,
+    say: Callable[[str], None] = lambda line: None,
+    known: Mapping[str, Any] | None = None,
 ) -> Score:
-    """The score of the bench of ``spec``; :class:`CheckFailed` when the unmutated netlist does not pass it."""
+    """The score of the bench of ``spec``; :class:`CheckFailed` when the unmutated netlist does not pass it. ``known``
+    is a record of the same unit: as long as the netlist is the same, its verdicts stand."""
     say(f"making {count} mutants of {spec.unit}")
+    start = _cpu()
     made = mutated(spec, count, seed)
+    before = _cpu()
     rtl = compile(spec, product=made.product)
+    start += _cpu() - before
     cases = BENCHES[spec.unit](spec, 1)
     played, cycles = affordable(rtl, cases)
     say(f"playing {len(played)} of {len(cases)} cases")
     found = list(killers(rtl, played, made.mutants))
     alive = [m for m, killer in zip(made.mutants, found, strict=True) if killer is None]
-    say(f"comparing {len(alive)} survivors with the unit")
-    verdicts = equivalence.verdicts(made.product, SELECT, [m.number for m in alive]) if alive else ()
+    verdicts = _known(made, known or {})
+    left = [m for m in alive if m.name not in verdicts]
+    say(f"comparing {len(left)} of {len(alive)} survivors with the unit")
+    if left:
+        judged = equivalence.verdicts(made.product, SELECT, [m.number for m in left])
+        verdicts |= zip((m.name for m in left), judged, strict=True)
     return Score(
         unit=spec.unit,
+        netlist=made.netlist,
         seed=seed,
         mutants=len(made.mutants),
         played=len(played),
         cases=len(cases),
         cycles=cycles,
         killers=Counter(filter(None, found)),
-        survivors=tuple(zip(alive, verdicts, strict=True)),
+        survivors=tuple((m, verdicts[m.name]) for m in alive),
+        seconds=_cpu() - start,
     )
 
 
+def _cpu() -> float:
+    """Seconds of this process and its children."""
+    return sum(os.times()[:4])
+
+
+def _known(made: Mutated, record: Mapping[str, Any]) -> dict[str, Verdict]:
+    if record.get("netlist") != made.netlist:
+        return {}
+    same = {name: Verdict(True, text) for text, names in record["same"].items() for name in names}
+    return same | {hole["mutant"]: Verdict(False, hole["verdict"]) for hole in record["holes"]}
+
+
 def mutated(spec: UnitSpec, count: int = COUNT, seed: int = SEED) -> Mutated:
-    """``count`` mutants of a unit, sampled by Yosys over all cells and ports; fewer where there are not so many."""
-    more = count + count // 4  # some are of pins that are left out
+    """``count`` mutants of a unit, sampled by Yosys over all cells and ports; fewer where there are not so many. Where
+    they are fewer than :data:`COUNT`, they are the first of a sample of that size, which is in no order."""
+    more = max(count, COUNT) * 5 // 4  # some are of pins that are left out
     width = more.bit_length()
     script = [
         "read_rtlil unit.il",
@@ -154,8 +199,9 @@ def mutated(spec: UnitSpec, count: int = COUNT, seed: int = SEED) -> Mutated:
         "delete t:$scopeinfo",
         "write_rtlil base.il",
         f"mutate -list {more} -seed {seed} -ctrl {SELECT} {width} 1 -o mutants.ys",
+        "write_verilog -noattr base.v",
     ]
-    listed = yosys(script, {"unit.il": rtlil(spec)}, ["base.il", "mutants.ys"])
+    listed = yosys(script, {"unit.il": rtlil(spec)}, ["base.il", "mutants.ys", "base.v"])
     numbered = enumerate(listed["mutants.ys"].splitlines(), 1)
     mutants = tuple(Mutant(i, line) for i, line in numbered if not _TIMING.search(line))[:count]
     script = ["read_rtlil base.il", *(m.command for m in mutants), "write_verilog -noattr mutated.v"]
@@ -164,7 +210,8 @@ def mutated(spec: UnitSpec, count: int = COUNT, seed: int = SEED) -> Mutated:
     plain = export(spec)
     port = {"name": SELECT, "direction": "input", "width": width}
     manifest = plain.manifest | {"ports": [*plain.manifest["ports"], port], "tied": [SELECT]}
-    return Mutated(replace(plain, verilog=verilog, manifest=manifest), mutants)
+    netlist = hashlib.sha256(listed["base.v"].encode()).hexdigest()[:16]
+    return Mutated(replace(plain, verilog=verilog, manifest=manifest), mutants, netlist)
 
 
 def affordable(rtl: Rtl, cases: Sequence[Case]) -> tuple[list[Case], int]:

@@ -22,7 +22,7 @@ from tb.build import Build, BuildError
 from tb.cosim import Rtl, compile
 from tb.faults import broken
 from tb.runner import PLAYERS, replay_command, run_bulk, run_cocotb
-from tb.transactions import Case, CheckFailed, Gift, Played, World, case_of, cases_of, check
+from tb.transactions import SHY, Case, CheckFailed, Gift, Played, World, case_of, cases_of, check
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,6 @@ FAULTS: list[tuple[str, int, dict[str, int], int | None, list[str]]] = [
     ("unused bits", 9, {}, None, ["m_axis beat 2: unused bits: expected 0, got tdata 0x8004 (1 of 6 differ)"]),
     ("status", 10, {}, None, ["sts_error: expected 0x0, got 0x2"]),
     ("late", 11, {}, None, ["cycles: expected 7, got 8"]),
-    ("no reset", 12, STALL, 3, ["m_axis: valid is high after reset in cycle 4"]),
     ("afterwards", 13, {}, None, ["m_axis beat 6: expected no more beats, got 0x000a"]),
     (
         "endless",
@@ -161,6 +160,7 @@ FAULTS: list[tuple[str, int, dict[str, int], int | None, list[str]]] = [
         ],
     ),
     ("reset too late", 0, {}, 8, ["the job was over before the reset in cycle 8: nothing was cut"]),
+    ("no reset", 12, STALL, 3, ["m_axis: valid is high after reset in cycle 4"]),
 ]
 
 
@@ -243,13 +243,27 @@ def test_what_a_world_finds_is_said(player: str) -> None:
     assert str(failed.value).split("\n") == ["bad: 9 in cycle 9", "hang: 3 of 5 taken"]
 
 
+@pytest.mark.parametrize("player", PLAYERS)
+def test_a_valid_that_waits_for_ready_hangs_before_sinks_that_wait_for_valid(player: str) -> None:
+    waits = broken(PRODUCT, "assign m_axis_tvalid = full &", "assign m_axis_tvalid = full & m_axis_tready &")
+    shy = case_of(SPEC, "shy", [Bytes(X)], stall={"o": SHY})
+    PLAYERS[player](SPEC, [shy], 1, product=PRODUCT)
+    others = [case_of(SPEC, "x", [Bytes(X)], stall=stall) for stall in (0, 128)]
+    with pytest.raises(CheckFailed) as failed:
+        PLAYERS[player](SPEC, [*others, shy], 1, product=waits)
+    assert str(failed.value).split("\n") == [
+        "shy: s_axis: 1 of 6 beats taken by cycle 4097",
+        "shy: m_axis: 0 of 6 beats came by cycle 4097",
+    ]
+
+
 def test_a_seed_replays_and_another_does_not() -> None:
     rtl = compile(SPEC, product=PRODUCT)
     first, again, other = (
         [_comparable(rtl.play(case)) for case in cases_of(SPEC, "x", [Bytes(X)] * 30, seed=seed)] for seed in (5, 5, 6)
     )
     assert first == again
-    assert [a == b for a, b in zip(first, other, strict=True)] == [True, False, False, False]
+    assert [a == b for a, b in zip(first, other, strict=True)] == [True, False, False, False, True]
 
 
 def test_a_malformed_job_must_still_end() -> None:
@@ -289,7 +303,7 @@ def test_junit_lists_every_case_without_paths() -> None:
     xml = run_cocotb(SPEC, cases_of(SPEC, "x", [Bytes(X)]), 7, product=PRODUCT).xml
     assert xml is not None
     cases = [e.attrib for e in ET.parse(xml).iter("testcase")]
-    assert [c["name"] for c in cases] == [f"play/case=x-{stall}" for stall in ("free", "back", "idle", "both")]
+    assert [c["name"] for c in cases] == [f"play/case=x-{stall}" for stall in ("free", "back", "idle", "both", "shy")]
     assert str(Path.cwd()) not in xml.read_text()
 
 

@@ -69,12 +69,26 @@ def test_a_graph_is_written_as_it_was_read() -> None:
     assert Aig.read(long.write()) == long
 
 
+RECORDS = json.loads(Path(__file__).parents[1].joinpath("docs", "mutation.json").read_text())
+QUICK = ("mixpe_pe",)
+"""Units of which ``make test`` plays some mutants; of the others their builds take too long."""
+
+
+@pytest.mark.parametrize("unit", [pytest.param(u, marks=() if u in QUICK else pytest.mark.slow) for u in RECORDS])
+def test_a_bench_sees_what_it_saw_of_a_hundred_mutants(unit: str) -> None:
+    """Of another netlist than the recorded one, nearly all."""
+    score = measure(UNITS[unit].configure("tiny"), 100, known=RECORDS[unit])
+    recorded = {hole["mutant"] for hole in RECORDS[unit]["holes"]}
+    new = [str(m) for m, _ in score.holes if m.name not in recorded]
+    assert len(new) <= (0 if score.netlist == RECORDS[unit]["netlist"] else 2), score.table()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", ["mixpe_pe"])
+@pytest.mark.parametrize("unit", RECORDS)
 def test_a_bench_sees_nearly_all_mutants(unit: str) -> None:
-    score = measure(UNITS[unit].configure("tiny"))
+    score = measure(UNITS[unit].configure("tiny"), known=RECORDS[unit])
     assert score.mutants == COUNT
-    assert score.share >= ENOUGH, score.table()
+    assert score.share >= min(ENOUGH, RECORDS[unit]["score"]), score.table()
 
 
 def test_the_unmutated_netlist_passes_and_a_mutant_need_not_come_back() -> None:

@@ -12,8 +12,9 @@ Rules of play
     every sink stays ready for ``TAIL`` cycles, to catch what should not come. A case also ends when no beat moves for
     ``patience`` cycles, or when an output has ``SURPLUS`` beats too many. With ``reset_at`` the reset is high in that
     cycle alone, in which nothing counts as transferred; in the next cycle every output must be idle and the status must
-    be 0, and the case ends. A :class:`World` is told of the beats of a cycle after it, of the inputs first, each in the
-    order of the ports; what it gives can be presented in the next cycle.
+    be 0, and the case ends; that one cycle of reset must do for the case played next, which has none of its own.
+    A :class:`World` is told of the beats of a cycle after it, of the inputs first, each in the order of the ports; what
+    it gives can be presented in the next cycle.
 """
 
 import copy
@@ -32,6 +33,10 @@ RESET_CYCLES = 2
 TAIL = 64
 SURPLUS = 16
 PATIENCE = 4096
+
+SHY = 256
+"""In place of an output's level: ready only after a cycle in which a beat was shown. A unit whose valid waits for
+ready, which AXI forbids, hangs."""
 
 VIOLATIONS = (
     "valid was withdrawn before ready",
@@ -122,10 +127,10 @@ class Case:
 
     ``inputs`` and ``outputs`` (expected) hold the beats of each stream, by port name; an output that is absent is
     its ``world``'s: any beats may come. ``stall`` gives per stream the probability of a pause in a cycle, in 256ths
-    (0..255, absent is 0); ``seed`` fixes when. ``cycles``, if given, is asserted exactly when nothing stalls.
-    ``status`` is expected at the end. ``reset_at`` cuts the job with a reset in that cycle: what came out before must
-    be a prefix of the expectation. ``judged`` is false for a malformed job whose outputs mean nothing: status, protocol
-    and an end in time are still asserted.
+    (0..255, absent is 0, for outputs also :data:`SHY`); ``seed`` fixes when. ``cycles``, if given, is
+    asserted exactly when nothing stalls. ``status`` is expected at the end. ``reset_at`` cuts the job with a reset in
+    that cycle: what came out before must be a prefix of the expectation. ``judged`` is false for a malformed job whose
+    outputs mean nothing: status, protocol and an end in time are still asserted.
     """
 
     name: str
@@ -204,8 +209,9 @@ def case_of(
     """
     levels = dict.fromkeys([p.name for p in spec.ports], stall) if isinstance(stall, int) else dict(stall)
     flags = dict.fromkeys((s.signal for s in spec.status), 0)
-    unknown = [*(levels.keys() - {p.name for p in spec.ports}), *(dict(status or {}).keys() - flags.keys())]
-    if unknown or not all(0 <= level < 256 for level in levels.values()) or not jobs:
+    most = {p.name: SHY if p.direction == "out" else 255 for p in spec.ports}
+    unknown = [*(levels.keys() - most.keys()), *(dict(status or {}).keys() - flags.keys())]
+    if unknown or not all(0 <= level <= most[name] for name, level in levels.items()) or not jobs:
         raise ValueError(
             f"a case needs jobs, known streams and status ports, and levels 0..255, not {unknown or levels}"
         )
@@ -234,7 +240,7 @@ def case_of(
 
 
 def cases_of(spec: UnitSpec, name: str, jobs: Sequence[Any], seed: int = 0, level: int = 96) -> list[Case]:
-    """The same jobs four times: idle sources off and on, backpressure off and on."""
+    """The same jobs five times: idle sources off and on, backpressure off and on; sinks that wait for valid."""
     cases = []
     for idle in (0, level):
         for back in (0, level):
@@ -246,7 +252,8 @@ def cases_of(spec: UnitSpec, name: str, jobs: Sequence[Any], seed: int = 0, leve
                 (level, level): "both",
             }[idle, back]
             cases.append(case_of(spec, f"{name}-{suffix}", jobs, seed=seed, stall=stall))
-    return cases
+    shy = {p.name: SHY for p in spec.ports if p.direction == "out"}
+    return [*cases, case_of(spec, f"{name}-shy", jobs, seed=seed, stall=shy)]
 
 
 def altered(case: Case, stream: str, **fields: int) -> Case:
