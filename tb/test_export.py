@@ -21,6 +21,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from pyslang import ast, syntax
 
+from gen import toolchain
 from gen.elaborate import elaborate
 from gen.export import Product, export
 from gen.manifest import beat_bytes
@@ -34,6 +35,7 @@ from golden.spec import SpecError
 from hdl.mixpe.pe import PE
 from hdl.shared import Shared
 from tb import products
+from tb.kept import kept
 from tb.products import lint
 
 SMALLEST = [(name, "tiny" if "tiny" in u.presets else next(iter(u.presets))) for name, u in UNITS.items()]
