@@ -8,6 +8,7 @@ import numpy as np
 from golden.axi import PAGE, SLVERR
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.image import Image, Job, lay_out
+from golden.soc.kinds import Engine
 from golden.soc.registers import ADDRESS, REGISTERS, Control, State
 from tb import accelerator_errors
 from tb.accelerator_host import case, ends, jobs_of, random_jobs, reads, run, starts, world
@@ -31,6 +32,7 @@ def bench(spec: AcceleratorSpec, seed: int) -> list[Case]:
     return [
         _registers(spec, seed),
         *(play(f"{e.name}-alone", lay_out(spec, jobs_of(spec, rng, e.name, 3), 0, rng)) for e in spec.engines),
+        *(play(f"{e.name}-at-once", _early(spec, rng, e), latency=60) for e in spec.engines if e.asking),
         play("pages", _pages(spec, rng)),
         *(play(f"latency-{n}", latency=n) for n in (1, 20, 150)),
         play("slow", pace=3),
@@ -41,6 +43,12 @@ def bench(spec: AcceleratorSpec, seed: int) -> list[Case]:
         *_cut(spec, rng, seed),
         *(accelerator_errors.cases(spec, seed) if any(e.name == "gemm" for e in spec.engines) else ()),
     ]
+
+
+def _early(spec: AcceleratorSpec, rng: np.random.Generator, engine: Engine) -> Image:
+    """The shortest of some jobs: its unit asks for rows before the list's later entries have come."""
+    jobs = jobs_of(spec, rng, engine.name, 8)
+    return lay_out(spec, [min(jobs, key=lambda job: len(engine.spec.inputs(job.job)["i"]))])
 
 
 def _pages(spec: AcceleratorSpec, rng: np.random.Generator) -> Image:

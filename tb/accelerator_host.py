@@ -23,6 +23,10 @@ SMALL = {
 }
 """Small units of all kinds."""
 
+TINY = AcceleratorSpec(bus=64, burst=4, depth=8, outstanding=4, gemm=SMALL["gemm"])
+WIDE = AcceleratorSpec(bus=256, burst=2, depth=4, outstanding=1, gemm=SMALL["gemm"], linear=SMALL["linear"])
+ALL = AcceleratorSpec(burst=8, depth=16, **SMALL)
+
 
 # --- jobs ---
 

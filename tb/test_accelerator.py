@@ -2,18 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from gen.registry import unit
-from golden.moe import fixture as converted
-from golden.soc import timing
 from golden.soc.accelerator import AcceleratorSpec
-from golden.soc.image import Image, Job, lay_out
 from golden.soc.registers import Error
 from hdl.shared import Shared
 from hdl.soc.accelerator import Accelerator
@@ -24,20 +19,11 @@ from hdl.soc.ports import Reader, Writer
 from hdl.soc.registers import Registers
 from hdl.soc.rows import Meter, Rows
 from hdl.soc.sequencer import Sequencer
-from scripts import moe_layer
-from scripts.driver import Driver
-from tb import mixpe
 from tb.accelerator import bench
 from tb.accelerator_errors import TROUBLES
-from tb.accelerator_host import SMALL
-from tb.axi import Memory
-from tb.cosim import Session
+from tb.accelerator_host import ALL, TINY, WIDE
 from tb.faults import later, one_in, turns_red
 from tb.runner import both_see_the_same, run_bulk
-
-TINY = AcceleratorSpec(bus=64, burst=4, depth=8, outstanding=4, gemm="rows=2,cols=2")
-WIDE = AcceleratorSpec(bus=256, burst=2, depth=4, outstanding=1, gemm=SMALL["gemm"], linear=SMALL["linear"])
-ALL = AcceleratorSpec(burst=8, depth=16, **SMALL)
 
 
 @pytest.mark.parametrize("spec", [WIDE, *later(ALL)], ids=lambda spec: str(spec.bus))
@@ -52,69 +38,6 @@ def test_cocotb_sees_what_bulk_sees() -> None:
 
 def test_every_error_has_a_bench() -> None:
     assert {trouble.code for trouble in TROUBLES} == set(Error) - {Error.NONE}
-
-
-# --- time ---
-
-
-def cycles(spec: AcceleratorSpec, image: Image, latency: int) -> int:
-    """What the register CYCLES says behind a list that is right."""
-    room = np.zeros(len(image.before), np.uint8)
-    memory = Memory(
-        spec.ports, room, base=image.base, latency=latency, longest=spec.burst, outstanding=spec.outstanding
-    )
-    driver = Driver(spec, Session(spec, memory))
-    assert image.findings(driver.execute(image)) == []
-    return driver.counters()["CYCLES"]
-
-
-@pytest.mark.parametrize(("bus", "burst"), [(64, 8), (128, 16), (256, 4)])
-def test_formula_of_a_copy_is_exact(bus: int, burst: int) -> None:
-    """From any address to any other."""
-    spec = AcceleratorSpec(bus=bus, burst=burst, depth=64, outstanding=16)
-    rng = np.random.default_rng(bus)
-    for _ in range(40):
-        words = rng.integers(0, 256, (int(rng.integers(1, 90)), spec.bus_bytes), np.uint8)
-        image = lay_out(spec, [Job("copy", words)], 32 * int(rng.integers(0, 40)), rng)
-        latency = int(rng.integers(1, 21))
-        assert cycles(spec, image, latency) == timing.copy_cycles(spec, image, latency)
-
-
-@pytest.mark.parametrize(("m", "k", "n"), [(2, 1500, 2), (4, 400, 6), (2, 200, 10)])
-def test_formula_of_a_gemm(m: int, k: int, n: int) -> None:
-    """Its unit's, and what stands around it: within 6 %."""
-    spec = AcceleratorSpec(**TINY.values() | {"burst": 8, "depth": 64})
-    job = Job("gemm", mixpe.random_job(spec.engine("gemm").spec, np.random.default_rng(1), m, k, n))
-    image = lay_out(spec, [job])
-    estimate = timing.job_cycles(spec, image, job, 20)
-    assert estimate <= cycles(spec, image, 20) < 1.06 * estimate
-
-
-def the_real_layer() -> tuple[AcceleratorSpec, Job]:
-    """16 tokens of the fixture."""
-    spec = unit("accelerator").configure("smollm2")
-    assert isinstance(spec, AcceleratorSpec)
-    return spec, Job("moe", moe_layer.real_batch(spec.engine("moe").spec, converted.load(), 16))
-
-
-def test_the_real_layer_in_memory() -> None:
-    """Its unit is the slower one: 133,944 cycles, 105,209 words."""
-    spec, job = the_real_layer()
-    image = lay_out(spec, [job])
-    assert spec.engine("moe").spec.cycles(job.job) == 133_944
-    assert timing.read_words(spec, image, job) == 105_209
-
-
-@pytest.mark.slow
-def test_the_real_layer_through_the_rtl() -> None:
-    """Every bit; at least 85 % of the bound, and within 2 % of the formula."""
-    spec, job = the_real_layer()
-    image = lay_out(spec, [job])
-    taken = cycles(spec, image, 20)
-    bound = max(spec.engine("moe").spec.cycles(job.job), timing.read_words(spec, image, job))
-    print(f"{taken} cycles, {bound / taken:.1%} of the bound, formula {timing.job_cycles(spec, image, job, 20)}")
-    assert bound / taken > 0.85
-    assert abs(taken / timing.job_cycles(spec, image, job, 20) - 1) < 0.02
 
 
 # --- a reset of its own ---
@@ -211,3 +134,8 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
 @pytest.mark.parametrize("name", one_in(6, FAULTS))
 def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     turns_red(monkeypatch, TINY, *FAULTS[name])
+
+
+@pytest.mark.slow
+def test_rows_that_are_counted_from_an_entry_before_it_came_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns_red(monkeypatch, WIDE, Sequencer, "elaborate", "complete.eq(step == Step.RUN)", "complete.eq(1)")

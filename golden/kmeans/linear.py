@@ -254,7 +254,7 @@ class KMeansLinearSpec(UnitSpec):
         x = np.where(mask, job.x[: self.k_max], 0)
         e = token.exponents(x[None], job.shift)
         index = token.indices(x[None], e, job.acts)[0]
-        chosen = self._outliers(job)
+        chosen = self.chosen(job)
         weights = job.weights[:, : len(x)]
         main = job.acts.centroids[index[mask]] @ job.weight_book.centroids[weights[:, mask]].T
         over = token.residuals(x[None], e, job.acts)[0]
@@ -263,7 +263,7 @@ class KMeansLinearSpec(UnitSpec):
         with np.errstate(over="ignore"):
             return y if self.out == "fp32" else y.astype(np.float16)
 
-    def _outliers(self, job: LinearToken) -> Int:
+    def chosen(self, job: LinearToken) -> Int:
         """Their channels, in the order in which they come."""
         return self.engine.compute(Vector(job.x, job.k, job.mask))[:, 1]
 
@@ -283,7 +283,7 @@ class KMeansLinearSpec(UnitSpec):
             "cfg": self.port("cfg").pack(shift=[[job.shift]], n=[[n]], k=[[job.k]], load=[[job.load]], **listed),
             "lut": gemm["lut"],
             "w": gemm["w"],
-            "col": self.column(job, self._outliers(job)),
+            "col": self.column(job, self.chosen(job)),
             "scl": self.port("scl").pack(scale=factors.view(np.uint32).astype(np.int64).reshape(groups, -1)),
         }
 
@@ -299,7 +299,7 @@ class KMeansLinearSpec(UnitSpec):
         groups = -(-len(result) // self.lines)
         y = np.zeros(groups * self.lines, np.int64)
         y[: len(result)] = FLOATS[self.out].code(result)
-        chosen = self._outliers(job)
+        chosen = self.chosen(job)
         return {
             "fetch": self.port("fetch").pack(channel=chosen[:, None]),
             "o": self.port("o").pack(y=y.reshape(groups, -1), last=np.arange(groups) == groups - 1),

@@ -493,7 +493,7 @@ class ExpertFFNSpec(UnitSpec):
         return {name: Beats(found, np.zeros(len(found), np.bool_)) for name, found in data.items()}
 
     def outputs(self, job: ExpertBatch, result: F32) -> dict[str, Beats]:
-        fetched = [tile for number in self._fetched(job) for tile in self._wanted(job, number)]
+        fetched = [tile for number in self.fetched(job) for tile in self.wanted(job, number)]
         wanted = np.array(fetched).T[:, :, None]
         y = result.view(np.uint32).astype(np.int64).reshape(-1, self.words)
         phases = self.phases(job)
@@ -508,11 +508,11 @@ class ExpertFFNSpec(UnitSpec):
         }
 
     @staticmethod
-    def _fetched(job: ExpertBatch) -> list[int]:
+    def fetched(job: ExpertBatch) -> list[int]:
         """Places in ``job.experts``."""
         return [0, *(1 + queue.expert for queue in job.queues)]
 
-    def _wanted(self, job: ExpertBatch, number: int) -> Iterator[tuple[int, ...]]:
+    def wanted(self, job: ExpertBatch, number: int) -> Iterator[tuple[int, ...]]:
         """An expert's tiles, each as ``fetch`` says it."""
         mine, places = job.experts[number], self.addresses(job)[number]
         for name, weights, phase in zip(MATRICES, mine.matrices, self._sizes(mine.neurons, 1), strict=True):

@@ -60,11 +60,11 @@ class ByRouter:
         return self.spec.router.compute(self._tokens(seen))
 
     def choose(self, seen: "LayerBatch") -> Int:
-        return self.spec.gate.compute(self._scored(seen))
+        return self.spec.gate.compute(self.scored(seen))
 
     def wrong(self, seen: "LayerBatch") -> bool:
         """What sets bit 1 of ``sts_error``, beside what the dispatcher finds."""
-        return bool(self.spec.gate.errors(self._scored(seen)) & 0b1100)
+        return bool(self.spec.gate.errors(self.scored(seen)) & 0b1100)
 
     def inputs(self, job: "LayerBatch") -> dict[str, Beats]:
         """Rows and table, whether they are to come or not."""
@@ -77,14 +77,14 @@ class ByRouter:
     def cycles(self, job: "LayerBatch", seen: "LayerBatch") -> int:
         """At most so many until the last token's experts are known, if tokens, rows and table come at once."""
         rows = len(self.spec.router.inputs(self._tokens(_one(seen)))["wgt"])
-        return self.spec.router.cycles(self._tokens(seen)) + self.spec.gate.cycles(self._scored(seen)) + rows
+        return self.spec.router.cycles(self._tokens(seen)) + self.spec.gate.cycles(self.scored(seen)) + rows
 
     def _tokens(self, job: "LayerBatch") -> Tokens:
         assert job.router
         w = job.router.weights
         return Tokens(Gemm(x=job.x, w=w.codes, scale=w.scale, extra=w.extra), job.router.norm)
 
-    def _scored(self, job: "LayerBatch") -> Group:
+    def scored(self, job: "LayerBatch") -> Group:
         scores = self.scores(job).view(np.uint32).astype(np.int64)
         return Group(tuple(Scored(v, job.k_min, job.k_max, job.tau) for v in scores), job.table)
 

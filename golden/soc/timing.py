@@ -1,5 +1,4 @@
-"""What a job of the accelerator takes: cycles of the register CYCLES, for a memory that gives a word per cycle, the
-first one ``latency`` cycles after its address."""
+"""What lists of the accelerator take, as formulas; :mod:`golden.soc.cycles` counts every cycle of any list."""
 
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.descriptor import RECORD, Entry
@@ -16,8 +15,8 @@ RECORDS = 2
 
 
 def copy_cycles(spec: AcceleratorSpec, image: Image, latency: int) -> int:
-    """Of a list of one copy, exactly, if queues and bursts cover the latency: ``depth`` and ``burst * outstanding`` are
-    at least ``latency + burst + 8`` words.
+    """CYCLES behind a list of one copy, exactly, for a memory as of :func:`golden.soc.cycles.run.cycles`, if queues and
+    bursts cover its latency: ``depth`` and ``burst * outstanding`` are at least ``latency + burst + 8`` words.
 
     Words come one per cycle; a burst to memory begins when its last word has come, and so the longest one is sent
     while nothing more comes."""
@@ -32,20 +31,6 @@ def bursts(spec: AcceleratorSpec, entry: Entry) -> list[int]:
         made.append(min(left, spec.burst - word % spec.burst))
         word, left = word + made[-1], left - made[-1]
     return made
-
-
-def job_cycles(spec: AcceleratorSpec, image: Image, job: Job, latency: int) -> int:
-    """Of a list of that one job, an estimate: its unit's own formula, unless memory takes longer. A layer of experts
-    loads, computes and stores one after the other, so all that its unit takes to be there at once, or to be taken at
-    once, comes on top: words of memory in place of beats."""
-    engine = spec.engine(job.kind)
-    alone = engine.spec.cycles(job.job)
-    around = _around(spec, latency)
-    if job.kind == "moe":
-        streams = [p for p in image.jobs[0] if p.lane.index is None]
-        beats = sum(p.entry.beats for p in streams if p.lane.name in ("i", "o"))
-        alone += sum(_words(spec, p) for p in streams) - beats
-    return around + max(alone, read_words(spec, image, job))
 
 
 def read_words(spec: AcceleratorSpec, image: Image, job: Job) -> int:

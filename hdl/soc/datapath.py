@@ -40,6 +40,7 @@ COMPONENTS: Mapping[type[UnitSpec], type[wiring.Component]] = {
     MoEFFNSpec: MoEFFN,
 }
 
+
 class Datapath(wiring.Component):
     """Channels, and behind them the units; which unit has the channels says ``unit``.
 
@@ -51,11 +52,12 @@ class Datapath(wiring.Component):
     Members
     -------
     unit : In, its place in ``spec.engines``; load_in, load_out, load_list : In, one bit per channel, with ``entry``;
-    complete : In(1), all entries of the job have been loaded: rows that a unit asks for wait for it, as they are counted
-    from an entry; read_0, ..., write_0, ... : Out(stream of bursts), the last read channel is the list's; come : In, one bit per read
-    channel, with ``word``; words_0, ... : Out(stream), to be written; record : Out(stream), of the list; idle : Out(1),
-    no channel but the list's has anything to do; listed : Out(1), nor has that one; moved : Out(1), a beat of the
-    unit was; surplus : Out(1), the unit gives a beat that has no place; error : Out(32), its ``sts_error``.
+    complete : In(1), all entries of the job have been loaded: rows that a unit asks for, which are counted from an
+    entry, wait for it; read_0, ..., write_0, ... : Out(stream of bursts), the last read channel is the list's; come :
+    In, one bit per read channel, with ``word``; words_0, ... : Out(stream), to be written; record : Out(stream), of the
+    list; idle : Out(1), no channel but the list's has anything to do; listed : Out(1), nor has that one; moved :
+    Out(1), a beat of the unit was; surplus : Out(1), the unit gives a beat that has no place; error : Out(32), its
+    ``sts_error``.
     """
 
     kind = "datapath"

@@ -51,8 +51,8 @@ class Sequencer(wiring.Component):
     start, clear, reset : In(1), commands; settings : In; record : In(stream), of the list; idle, surplus, error : In,
     of the datapath; moved : In(1), a beat was, of the bus or of the unit; read_fault, write_fault : In; writing :
     In(1), answers are awaited; quiet : In(1), nothing is under way; unit, load_in, load_out, load_list, entry : Out, to
-    the datapath; complete : Out(1), there are all entries of the job; stop : Out(1), nothing more may begin; renew : Out(1), the datapath is reset; begins, ends, fails :
-    Out(1), events; state : Out.
+    the datapath; complete : Out(1), there are all entries of the job; stop : Out(1), nothing more may begin; renew :
+    Out(1), the datapath is reset; begins, ends, fails : Out(1), events; state : Out.
     """
 
     kind = "sequencer"

@@ -4,7 +4,7 @@ from collections import deque
 from typing import NamedTuple
 
 from golden.soc.accelerator import ROWS, AcceleratorSpec
-from golden.soc.cycles.parts import Block, Clock, Register, Queue
+from golden.soc.cycles.parts import Block, Clock, Queue, Register
 
 
 class Row(NamedTuple):
@@ -24,10 +24,15 @@ class Extent(NamedTuple):
 
 
 class Channel:
-    """Rows to bursts, and to the beats of each word; ``room``: words that bursts may have."""
+    """Rows to bursts, and to the beats of each word; ``room``: words that bursts may have.
+
+    ``_several``: words of a beat, 0 where several beats have one.
+    """
 
     def __init__(self, clock: Clock, spec: AcceleratorSpec, room: int):
-        self.spec, self.slot = spec, 0
+        self._clock = clock
+        self._most, self._size, self._edge = spec.burst, spec.bus_bytes, spec.word_bits
+        self.slot, self._several = 0, 0
         self.words = Block(clock, spec.depth + 1)
         self.room = Register(clock, room)
         self._coming: list[Row] = []
@@ -39,15 +44,21 @@ class Channel:
         self._queue = Queue(clock, ROWS)
         self._met = 0  # words of the row at the meter that are through
         self._beat = 0  # beats of the word, likewise
-        clock.parts.append(self)
 
     def load(self, slot: int, rows: list[Row]) -> None:
         """An entry; its rows stand there in the next cycle."""
-        self.slot, self._coming, self._asked = slot, rows, None
+        self._coming, self._asked = rows, None
+        self._begin(slot)
 
     def follow(self, slot: int, asked: Queue, base: int) -> None:
         """An entry whose rows are those that the unit asks for: beats from ``base`` on."""
-        self.slot, self._asked, self._base = slot, asked, base
+        self._asked, self._base = asked, base
+        self._begin(slot)
+
+    def _begin(self, slot: int) -> None:
+        self.slot = slot
+        self._several = 1 << slot - self._edge if slot >= self._edge else 0
+        self._clock.touch(self)
 
     @property
     def busy(self) -> bool:
@@ -55,13 +66,23 @@ class Channel:
         return bool(self._rows or asked or self._measured or self._left or self._queue.valid)
 
     @property
+    def idle(self) -> bool:
+        return not self.busy
+
+    def move(self) -> None:
+        """A cycle of what stands behind the bursts of inputs, before those of outputs."""
+        raise NotImplementedError
+
+    @property
     def burst(self) -> int:
         """Words of the burst that is wanted, and may go; else 0."""
-        length = min(self._left, self.spec.burst - self._word % self.spec.burst)
+        length = min(self._left, self._most - self._word % self._most)
         return length if self.room.value >= length else 0
 
     def go(self, taken: bool) -> None:
         """A cycle of what stands before the bursts, of which one is ``taken`` or not."""
+        if not (self._left or self._measured or self._rows or self._asked):
+            return
         length = self.burst
         splits = not self._left or (taken and length == self._left)
         moves = self._measured if splits and self._queue.ready else None
@@ -85,7 +106,7 @@ class Channel:
 
     def _measure(self, row: Row) -> Extent:
         stop = row.address + (row.beats << self.slot) - 1
-        size = self.spec.bus_bytes
+        size = self._size
         return Extent(row.address // size, stop // size - row.address // size + 1, row.address % size, stop % size)
 
     def tick(self) -> None:
@@ -95,16 +116,11 @@ class Channel:
     # --- words and beats ---
 
     @property
-    def _several(self) -> bool:
-        """Whether a beat has a word, or several, of its own."""
-        return self.slot >= self.spec.word_bits
-
-    @property
     def _ends_word(self) -> bool:
         """Whether the beat is the last one of the row in its word."""
         row: Extent = self._queue.head
         first = 0 if self._met else row.first
-        end = row.end if self._met == row.words - 1 else self.spec.bus_bytes - 1
+        end = row.end if self._met == row.words - 1 else self._size - 1
         return self._beat == (end >> self.slot) - (first >> self.slot)
 
     def _next_word(self) -> None:
@@ -138,14 +154,13 @@ class Source(Channel):
         self._taken = True
 
     def move(self) -> None:
-        """A cycle of what stands behind the bursts."""
         leaves = self.words.valid and self._queue.valid
         if self._several:
             free = not self._whole or self._taken
             leaves = leaves and free
             if free:
                 self._parts += leaves
-                self._whole = self._parts == 1 << self.slot - self.spec.word_bits
+                self._whole = self._parts == self._several
                 self._parts = 0 if self._whole else self._parts
         elif self._taken:
             leaves = self._ends_word
@@ -168,10 +183,6 @@ class Sink(Channel):
         self._put = False
 
     @property
-    def idle(self) -> bool:
-        return not self.busy
-
-    @property
     def ready(self) -> bool:
         if self._several:
             return not self._parts or (self._parts == 1 and self._writes)
@@ -185,12 +196,11 @@ class Sink(Channel):
         self._put = True
 
     def move(self) -> None:
-        """A cycle of what stands before the words."""
         if self._several:
             leaves = bool(self._parts) and self._writes
             self._parts -= leaves
             if self._put:
-                self._parts = 1 << self.slot - self.spec.word_bits
+                self._parts = self._several
         else:
             leaves = self._put and self._ends_word
             self._beat += self._put

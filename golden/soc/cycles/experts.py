@@ -146,8 +146,7 @@ class Experts:
         self._feeder = Feeder(clock, spec.engine, inner | {"act": self._aligner}, inner["o"])
         self._gather = Gather(spec, inner["act"])
         self._rings = {
-            name: Ring(clock, self.skids[name], inner[name], unit)
-            for name, unit in (("wgt", 1), ("par", spec.group))
+            name: Ring(clock, self.skids[name], inner[name], unit) for name, unit in (("wgt", 1), ("par", spec.group))
         }
         self._table = Table(clock)
         self._space, self._fetching, self._tile = Register(clock, spec.depth), Register(clock), Register(clock)
@@ -163,8 +162,8 @@ class Experts:
     def prepare(self, job: ExpertBatch) -> None:
         """A batch to come."""
         self._job = job
-        self._work = list(job.work())
-        self._tiles = [list(self.spec._wanted(job, number)) for number in self.spec._fetched(job)]
+        self._phases = self.spec.phases(job)
+        self._tiles = [list(self.spec.wanted(job, number)) for number in self.spec.fetched(job)]
 
     def cycle(self) -> None:
         self._send()
@@ -243,13 +242,12 @@ class Experts:
         table.coming.set(len(self._job.experts) if self._job.load else 0)
         self._coming.set(1)
         self._fetching.set(1)
-        self._ends = []
+        self._ends: list[int] = []  # of the queues, in entries
         for queue in self._job.queues:
             self._ends.append(len(queue.tokens) + (self._ends[-1] if self._ends else 0))
 
     def _start(self, down: bool) -> None:
-        mine, tokens, _ = self._work[self._table.turns["compute"].value + 1]
-        phase = self.spec._sizes(mine.neurons, -(-len(tokens) // self.spec.rows))[down]
+        phase = self._phases[2 * (self._table.turns["compute"].value + 1) + down]
         self._phase = Phase(*phase, down)
         self._starts.set(1)
         self._state = "down" if down else "up"

@@ -6,7 +6,8 @@ from typing import Any
 
 from golden.mixpe.gemm import MixPESpec
 from golden.soc.cycles.channels import Sink, Source
-from golden.soc.cycles.parts import Block, Clock, Register, Queue
+from golden.soc.cycles.parts import Block, Clock, Queue, Register
+from golden.soc.cycles.unit import Unit
 
 SLACK = 6
 """Places of the aligner beside a group."""
@@ -81,7 +82,6 @@ class Aligner:
         self._count = 0
         self._stage: list[bool | None] = [None, None]  # both registers: whether what stands there ends a tile
         self._popped = False
-        clock.parts.append(self)
 
     @property
     def valid(self) -> bool:
@@ -93,9 +93,6 @@ class Aligner:
 
     def pop(self) -> None:
         self._popped = True
-
-    def tick(self) -> None:
-        self._popped = False
 
     def cycle(self) -> None:
         """Behind those who take from it."""
@@ -112,6 +109,7 @@ class Aligner:
         moves_0 = self._stage[0] is None or moves_1
         if moves_1:
             self._stage[1] = self._stage[0]
+        self._popped = False
         if moves_0:
             self._stage[0] = None
             if self.activations.valid and self.exponents.valid:
@@ -121,7 +119,7 @@ class Aligner:
                     self.exponents.pop()
 
 
-class Gemm:
+class Gemm(Unit):
     """The unit: skid buffers around the feeder."""
 
     def __init__(self, clock: Clock, spec: MixPESpec):

@@ -10,6 +10,7 @@ from golden.kmeans.lutgemm import LutGemmSpec
 from golden.soc.cycles.channels import Sink, Source
 from golden.soc.cycles.parts import Block, Clock, Delay, Queue, Register
 from golden.soc.cycles.topk import Core
+from golden.soc.cycles.unit import Unit
 from golden.soc.descriptor import Entry
 from golden.soc.kinds import ASKED_AHEAD, Lane
 
@@ -173,7 +174,7 @@ class Side:
         self._through = last
 
 
-class Linear:
+class Linear(Unit):
     """The unit."""
 
     def __init__(self, clock: Clock, spec: KMeansLinearSpec):
@@ -204,10 +205,9 @@ class Linear:
         self._groups = self._merging = -(-len(job.weights) // spec.lines)
         self._main.prepare(job, -(-max(len(job.x), 1) // spec.codes), self._groups)
         rows = -(-self._groups // spec.macs)
-        self._side.prepare(rows, [int(channel) for channel in spec._outliers(job)])
+        self._side.prepare(rows, [int(channel) for channel in spec.chosen(job)])
 
     def asks(self, lane: Lane, entry: Entry, source: Source) -> None:
-        """The entry of a stream whose rows the unit asks for."""
         source.follow(lane.slot, self._asked, entry.address)
         self._column = entry.beats
 

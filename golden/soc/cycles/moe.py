@@ -1,17 +1,18 @@
 """A mixture-of-experts layer, :mod:`hdl.layers.moe_ffn`: its router and its experts."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from golden.moe.layer import LayerBatch, MoEFFNSpec
 from golden.soc.cycles.channels import Sink, Source
 from golden.soc.cycles.experts import Experts
 from golden.soc.cycles.parts import Clock, Queue, Register
 from golden.soc.cycles.routing import Routing
+from golden.soc.cycles.unit import Unit
 from golden.soc.descriptor import Entry
 from golden.soc.kinds import ASKED_AHEAD, Lane
 
-class MoE:
+
+class MoE(Unit):
     """The unit."""
 
     def __init__(self, clock: Clock, spec: MoEFFNSpec):
@@ -29,7 +30,6 @@ class MoE:
         self.routing.prepare(job)
 
     def asks(self, lane: Lane, entry: Entry, source: Source) -> None:
-        """The entry of a stream whose rows the unit asks for."""
         source.follow(lane.slot, self._asked[lane.name], entry.address)
 
     def cycle(self, complete: bool) -> None:

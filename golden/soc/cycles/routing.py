@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from golden.moe.dispatch import DispatchSpec
-from golden.moe.gate import EXPONENTIAL, PROBABILITY, GateSpec, Token
+from golden.moe.gate import PROBABILITY, GateSpec
 from golden.moe.layer import LayerBatch, MoEFFNSpec
+from golden.moe.routing import ByRouter
 from golden.moe.scoring import RouterSpec
 from golden.soc.cycles.channels import Sink, Source
 from golden.soc.cycles.gemm import Aligner, Feeder
@@ -264,7 +265,7 @@ class Routing:
         self.dispatch.queues = [int(count) for _, _, count in self.spec.queues(job).jobs]
 
     def _choose(self, job: LayerBatch) -> list[Choice]:
-        gate, group = self.spec.gate, self.spec.way._scored(job)
+        gate, group = self.spec.gate, ByRouter(self.spec).scored(job)
         return [
             Choice(gate.ranks(token, job.table)[1].tolist(), job.load and not n) for n, token in enumerate(group.tokens)
         ]

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.cycles.bus import Reader, Writer
-from golden.soc.cycles.channels import Row, Sink, Source
+from golden.soc.cycles.channels import Channel, Row, Sink, Source
 from golden.soc.cycles.parts import Clock
-from golden.soc.cycles.units import MODELS, Unit
+from golden.soc.cycles.unit import Unit
+from golden.soc.cycles.units import model
 from golden.soc.descriptor import OUTPUT, RECORD_SLOT
 from golden.soc.image import Image, Job, Placed
 
@@ -14,7 +15,10 @@ from golden.soc.image import Image, Job, Placed
 def cycles(spec: AcceleratorSpec, image: Image, jobs: Sequence[Job], latency: int) -> int:
     """Of a list of ``jobs``, exactly: each word read comes as soon as it can, the first of a burst ``latency`` cycles
     (1 or more) after its address; every address and word written is taken at once, the answer comes ``latency`` cycles
-    after the last word."""
+    after the last word.
+
+    ``SpecError`` for units that are not counted: of ``gemm`` those with stationary weights, of ``topk`` thresholds, of
+    ``moe`` those with a table, pruning, or mixed weights."""
     return _List(spec, image, jobs, latency).run()
 
 
@@ -29,9 +33,8 @@ class _List:
         self.list = Source(self.clock, spec)
         self.reader = Reader(self.clock, spec, [*self.sources, self.list], latency)
         self.writer = Writer(self.clock, spec, self.sinks, latency)
-        self.units: dict[str, Unit] = {
-            e.name: MODELS[type(e.spec)](self.clock, e.spec) for e in spec.engines if type(e.spec) in MODELS
-        }
+        kinds = dict.fromkeys(job.kind for job in jobs)
+        self.units: dict[str, Unit] = {kind: model(self.clock, spec.engine(kind)) for kind in kinds}
 
     def run(self) -> int:
         self.list.load(RECORD_SLOT, [Row(self.image.list, self.image.records)])
@@ -63,14 +66,16 @@ class _List:
             self._cycle(unit)
         self.list.take()
         if unit and stream:
-            lane, entry = stream.lane, stream.entry
-            side: list[Source] | list[Sink] = self.sinks if lane.number >= OUTPUT else self.sources
-            channel = side[lane.number % OUTPUT]
-            if lane.index:
-                unit.asks(lane, entry, channel)
-            else:
-                channel.load(lane.slot, [Row(int(at), entry.beats) for at in entry.starts()])
+            self._load(unit, stream)
         self._cycle(unit)
+
+    def _load(self, unit: Unit, stream: Placed) -> None:
+        lane, entry = stream.lane, stream.entry
+        if lane.index:
+            unit.asks(lane, entry, self.sources[lane.number])
+            return
+        channel: Channel = self.sinks[lane.number - OUTPUT] if lane.number >= OUTPUT else self.sources[lane.number]
+        channel.load(lane.slot, [Row(int(at), entry.beats) for at in entry.starts()])
 
     def _cycle(self, unit: Unit | None = None, complete: bool = False) -> None:
         """``complete``: all entries of its job have been taken."""

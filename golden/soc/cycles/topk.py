@@ -6,6 +6,7 @@ from typing import Any
 from golden.orizuru.engine import OrizuruSpec
 from golden.soc.cycles.channels import Sink, Source
 from golden.soc.cycles.parts import Clock, Queue
+from golden.soc.cycles.unit import Unit
 
 
 class Selector:
@@ -63,7 +64,7 @@ class Core:
     of ``cfg`` how many results it has, those of ``o`` whether they are the last."""
 
     def __init__(self, clock: Clock, spec: OrizuruSpec, i: Queue, cfg: Queue, o: Queue):
-        self.clock, self.spec = clock, spec
+        self.clock, self.spec, self.timing = clock, spec, spec.timing
         self.i, self.cfg, self.o = i, cfg, o
         self.selector = (Refilled if spec.variant == "memory" else Selector)(clock, spec)
         self._full = False
@@ -73,7 +74,7 @@ class Core:
         self._left = self._number = 0
 
     def cycle(self) -> None:
-        now, timing, spec = self.clock.now, self.spec.timing, self.spec
+        now, timing, spec = self.clock.now, self.timing, self.spec
         lanes = 1 + spec.pair
         # results
         taken: list[int] = []
@@ -103,7 +104,7 @@ class Core:
         self.selector.cycle(swap, taken)
 
 
-class TopK:
+class TopK(Unit):
     """The unit."""
 
     def __init__(self, clock: Clock, spec: OrizuruSpec):
