@@ -29,6 +29,8 @@ def bench(spec: ExpertCacheSpec, seed: int) -> list[Case]:
         _case(spec, "slow-memory", list(corners.values()), seed, stall={"fill": 240}),
         *(_case(spec, f"wrong-{name}", [job, *short[:1]], seed) for name, job in wrong(spec, rng).items()),
         *_failing(spec, rng, seed),
+        _case(spec, "many-loads", [Run(table(spec, rng), tuple(needs(n % spec.keys) for n in range(18)))], seed),
+        _case(spec, "second-pinned", [Run(table(spec, rng), _pinned(spec))], seed),
         *_misused(spec, rng, seed),
     ]
     span = spec.cycles(*mixed)
@@ -56,6 +58,12 @@ def table(spec: ExpertCacheSpec, rng: np.random.Generator, keys: int | None = No
 
 def needs(*keys: int, pins: Sequence[int] = ()) -> KeyList:
     return KeyList(keys, pins=frozenset(pins))
+
+
+def _pinned(spec: ExpertCacheSpec) -> tuple[KeyList, ...]:
+    """The last place, behind one that is taken already."""
+    last = min(spec.slots, spec.keys) - 1
+    return (*(needs(key) for key in range(last)), needs(last, pins=(last,)), needs(last))
 
 
 def hints(*keys: int) -> KeyList:

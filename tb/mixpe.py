@@ -36,7 +36,7 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
         case_of(spec, "full-groups", [random_job(spec, rng, r, spec.length, 6 * c)], seed=seed),
         case_of(spec, "extremes", list(_extremes(spec)), seed=seed),
         case_of(spec, "zero-points", list(_zero_points(spec, rng)), seed=seed),
-        case_of(spec, "specials", [_specials(spec, rng) for _ in range(8)], seed=seed),
+        case_of(spec, "specials", [_specials(spec, rng) for _ in range(4)], seed=seed),
         case_of(spec, "cancellation", [_cancellation(spec, rng)], seed=seed),
     ]
     if spec.out != "fp32" and (ties := list(_ties(spec))):
@@ -59,6 +59,8 @@ def bench(spec: MixPESpec, seed: int) -> list[Case]:
         cases += _malformed_passes(spec, rng, seed)
     else:
         cases += _malformed(spec, rng, seed)
+    if spec.act_scale == "token":
+        cases.append(case_of(spec, "token-scales", list(_scales(spec, rng)), seed=seed))
     return cases
 
 
@@ -208,6 +210,15 @@ def _specials(spec: MixPESpec, rng: np.random.Generator) -> Gemm:
         x_scale = some(x_scale, FLOATS["fp32"])
     channel = some(job.channel, FLOATS["fp32"]) if job.channel is not None else None
     return dataclasses.replace(job, scale=some(job.scale, fmt), extra=extra, x_scale=x_scale, channel=channel)
+
+
+def _scales(spec: MixPESpec, rng: np.random.Generator) -> Iterator[Gemm]:
+    """One step under each special scale of a token."""
+    values = _corner_values(FLOATS["fp32"])
+    r = spec.tokens or 0
+    for first in range(0, len(values), r):
+        job = random_job(spec, rng, r, 1, spec.cols)
+        yield dataclasses.replace(job, x_scale=np.resize(values[first:], r).astype(np.float32))
 
 
 def _corner_values(fmt: NumberFormat) -> NDArray[Any]:

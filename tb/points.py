@@ -158,6 +158,15 @@ OWN: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
 """Points of a unit, by name."""
 
 UNREACHED: Mapping[str, Mapping[str, str]] = {
+    "expert_cache": {
+        "dma stalls while desc moves": "the next table comes when nothing is loaded",
+        "stats moves in two cycles running": "a list takes several cycles",
+    },
+    "uart_bridge": {
+        "? stalls while ? moves": "the line brings bytes, it does not wait for any; one side speaks at a time",
+    },
+    "router": {"o: a token of one beat": "three experts are three beats"},
+    "mixpe": {"o: a tile of several beats": "its four results are one"},
     "gate": {"sts_error: k_max was above experts": "three experts, and two bits hold no number above"},
     "dispatch": {
         "i.weight is *": "carried as they are: nothing looks at their bits",
@@ -165,7 +174,6 @@ UNREACHED: Mapping[str, Mapping[str, str]] = {
     },
     "axi_memory": {
         "s_axi?_a[rw] is stalled": "ready follows valid: whoever asks gets a turn",
-        "s_axi?_a[rw] moves after a stall": "likewise",
     },
     "expert_table": {
         "i.weight is *": "carried as they are: nothing looks at their bits",
@@ -175,6 +183,22 @@ UNREACHED: Mapping[str, Mapping[str, str]] = {
 """Patterns of points that are not asked for, and why."""
 
 UNTAKEN: Mapping[str, Mapping[str, str]] = {
+    "expert_cache": {"expert_cache_steps: case of default:*": "a state that there is not"},
+    "router": {
+        "router_round_?: cond_then of * magnitude*": "numbers as large as there is room for: lengths and scales make none",
+        "router_round_?: cond_then of * exponent*": "likewise: none is too large for FP32",
+        "router_round_?: cond_then of *31'h7f800000*": "likewise",
+        "router_round_4: cond_then of *": "likewise",
+        "router_collect: cond_else of *": "a tile of several beats, which has one here",
+        "router_engine: cond_else of *": "likewise",
+    },
+    "uart_bridge": {"uart_bridge_*: case of default:*": "a state that there is not"},
+    "mixpe": {
+        "mixpe_round: cond_then of * exponent*": "sums under FP16 scales are far below FP32's largest number",
+        "mixpe_collect: cond_else of *": "a tile of several beats, which has one here",
+        "mixpe_engine: cond_else of *": "likewise",
+        "mixpe_dequant_exact: cond_else of *": "sums that are not finite, of floating-point activations alone",
+    },
     "kmeans_quantizer": {"kmeans_quantizer_mean_scale: cond_then of * = total*": "the sum's top bit: only pads it"},
     "gate": {
         "gate_skid_[234]: *": "skid buffers of the top-k engine inside, whose other side does not wait",

@@ -63,16 +63,29 @@ def _scores(spec: RouterSpec, rng: np.random.Generator) -> Iterator[Tokens]:
 
 
 def _specials(spec: RouterSpec, rng: np.random.Generator) -> Iterator[Tokens]:
-    """Norms, and scales where they have them, that are infinite, NaN or zero."""
+    """Norms, scales and minima that are infinite, NaN, zero or the largest; activations likewise."""
     strange = np.array([np.inf, -np.inf, np.nan, 0, -0.0, 1e-40], np.float32)
+    engine = spec.engine
     for _ in range(3):
         job = random_job(spec, rng, spec.rows, 3)
         if job.norm is not None:
             yield replace(job, norm=rng.choice(strange, len(job.norm)))
-        if spec.engine.scale_format.infinities:
+        if engine.scale_format.infinities:
             scale = rng.choice(strange, job.gemm.scale.shape).astype(job.gemm.scale.dtype)
             yield replace(job, gemm=replace(job.gemm, scale=np.where(rng.random(scale.shape) < 0.5, scale, 1)))
     yield random_job(spec, rng, 1, 2)
+    for code in (0x8000, 0x7BFF, 0x7C00, 0xFC00, 0x7E00) if engine.stream_format.floating else ():
+        job = random_job(spec, rng, spec.rows, 3)
+        job.gemm.x[:, 1] = code
+        yield job
+    job = random_job(spec, rng, spec.rows, 3)
+    for largest in (np.array([v, 1], engine.scale_format.dtype) for v in (engine.scale_format.largest, np.inf, np.nan)):
+        if np.isfinite(largest[0]) or engine.scale_format.infinities:
+            yield replace(job, gemm=replace(job.gemm, scale=np.resize(largest, job.gemm.scale.shape)))
+            if job.gemm.extra is not None and engine.weight_format.correction == "min":
+                yield replace(job, gemm=replace(job.gemm, extra=np.resize(largest, job.gemm.extra.shape)))
+    if job.norm is not None:
+        yield replace(job, norm=np.full_like(job.norm, np.finfo(np.float32).max))
 
 
 def _beyond(spec: RouterSpec, rng: np.random.Generator, seed: int) -> Iterator[Case]:
