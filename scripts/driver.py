@@ -21,8 +21,8 @@ from golden.soc.image import Bytes, Image, Job, lay_out
 from golden.soc.registers import ADDRESS, ADDRESS_BITS, CAUSES, COUNTERS, IDENTIFIER, Control, Error, State
 from golden.spec import SpecError
 
-PATIENCE = 60.0
-"""Seconds."""
+PATIENCE, SIMULATED = 60.0, 3600.0
+"""Seconds that a list may take on a board, in a simulation."""
 
 WORD = 4
 """Bytes."""

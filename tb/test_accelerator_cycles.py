@@ -13,7 +13,7 @@ from golden.soc.cycles.units import model
 from golden.soc.image import Image, Job, lay_out
 from golden.spec import SpecError
 from scripts import moe_layer
-from scripts.driver import Driver
+from scripts.driver import SIMULATED, Driver
 from tb.accelerator_host import ALL, WIDE, jobs_of, random_jobs
 from tb.axi import Memory
 from tb.cosim import Session
@@ -35,7 +35,7 @@ def cycles(spec: AcceleratorSpec, image: Image, latency: int) -> int:
     memory = Memory(
         spec.ports, room, base=image.base, latency=latency, longest=spec.burst, outstanding=spec.outstanding
     )
-    driver = Driver(spec, Session(spec, memory))
+    driver = Driver(spec, Session(spec, memory), SIMULATED)
     assert image.findings(driver.execute(image)) == []
     return driver.counters()["CYCLES"]
 

@@ -19,7 +19,7 @@ from golden.soc.uart import Ear, Line, levels
 from golden.spec import SpecError
 from hdl.soc.mailbox import Mailbox, Queue
 from scripts.cli import main
-from scripts.driver import Driver
+from scripts.driver import SIMULATED, Driver
 from scripts.streams import Streams, playable
 from scripts.uart import Host, LineError, Refused
 from tb.accelerator_host import random_jobs
@@ -232,7 +232,7 @@ def test_jobs_of_the_accelerator_behind_a_line() -> None:
 
 def driver(netlist: bool = False) -> Driver:
     assert ACCELERATOR.accelerator
-    return Driver(ACCELERATOR.accelerator, node(ACCELERATOR, netlist))
+    return Driver(ACCELERATOR.accelerator, node(ACCELERATOR, netlist), SIMULATED)
 
 
 def jobs(seed: int) -> Image:

@@ -18,7 +18,7 @@ from golden.soc.board import NodeSpec
 from golden.soc.image import Job, lay_out
 from golden.soc.registers import ADDRESS, REGISTERS, Control, Error, State
 from golden.spec import SpecError
-from scripts.driver import Driver, MemoryMapped, Stopped, Stuck
+from scripts.driver import SIMULATED, Driver, MemoryMapped, Stopped, Stuck
 from tb import accelerator_host
 from tb.axi import Memory
 from tb.cosim import Session
@@ -77,7 +77,7 @@ def jobs(seed: int = 1) -> list[Job]:
 @ways
 def test_results_are_those_of_the_units(way: str, tmp_path: Path) -> None:
     """Two lists one after the other; counters are those of the last."""
-    driver = Driver(SPEC, WAYS[way](tmp_path, session()))
+    driver = Driver(SPEC, WAYS[way](tmp_path, session()), SIMULATED)
     for seed in (1, 2):
         work = jobs(seed)
         for job, found in zip(work, driver.run(work), strict=True):
@@ -93,7 +93,7 @@ def test_a_job_that_is_stopped(way: str, answer: int, code: Error, tmp_path: Pat
     words = [np.full((5, 8), n, np.uint8) for n in range(2)]
     image = lay_out(SPEC, [Job("copy", w) for w in words], BASE)
     at = image.placed(1, "i").entry.address
-    driver = Driver(SPEC, WAYS[way](tmp_path, session(errors={range(at, at + 8): answer})))
+    driver = Driver(SPEC, WAYS[way](tmp_path, session(errors={range(at, at + 8): answer})), SIMULATED)
     with pytest.raises(Stopped) as stopped:
         driver.execute(image)
     assert (stopped.value.code, stopped.value.job, stopped.value.address) == (code, 1, at)
@@ -125,17 +125,17 @@ def test_a_list_that_does_not_end() -> None:
 
 def test_what_runs_is_stopped_by_a_new_driver() -> None:
     inner = session(latency=400)
-    driver = Driver(SPEC, inner)
+    driver = Driver(SPEC, inner, SIMULATED)
     image = lay_out(SPEC, jobs(), BASE)
     driver.place(image)
     driver.start(image)
     assert driver.state & State.BUSY
-    assert Driver(SPEC, inner).state == State.QUIET
+    assert Driver(SPEC, inner, SIMULATED).state == State.QUIET
     assert image.findings(driver.execute(image)) == []
 
 
 def test_a_start_that_is_not_waited_for_can_be() -> None:
-    driver = Driver(SPEC, session())
+    driver = Driver(SPEC, session(), SIMULATED)
     image = lay_out(SPEC, jobs(), BASE)
     driver.place(image)
     driver.start(image)
@@ -162,7 +162,7 @@ def test_another_configuration_is_refused(other: dict[str, Any], different: str)
 
 
 def test_what_has_no_room_is_refused() -> None:
-    driver = Driver(SPEC, session())
+    driver = Driver(SPEC, session(), SIMULATED)
     for base, words in ((BASE, 1000), (0, 1)):
         image = lay_out(SPEC, [Job("copy", np.zeros((words, 8), np.uint8))], base)
         with pytest.raises(SpecError) as e:

@@ -16,7 +16,7 @@ from golden.soc.image import lay_out
 from golden.soc.uart import Line
 from golden.spec import SpecError, UnitSpec
 from scripts import configuration, nodes
-from scripts.driver import Driver, Stopped, Stuck
+from scripts.driver import PATIENCE, SIMULATED, Driver, Stopped, Stuck
 from scripts.streams import Streams, playable
 from scripts.uart import Host, LineError, Refused, Serial, Wire
 from tb import board
@@ -81,13 +81,14 @@ def _played(args: argparse.Namespace, spec: UnitSpec) -> Iterator[Outcome]:
         if not isinstance(spec, AcceleratorSpec):
             raise SpecError(f"port must be sim, netlist or a serial port for {spec.unit}, not 'cosim'")
         memory = Memory(spec.ports, np.zeros(ROOM, np.uint8), longest=spec.burst, outstanding=spec.outstanding)
-        return _lists(Driver(spec, Session(spec, memory)), args)
+        return _lists(Driver(spec, Session(spec, memory), SIMULATED), args)
     on = nodes.board(args)
     wire, node = _wire(args, nodes.node(args, on, spec), nodes.baud(args, on))
     if node.mailbox:
         return _cases(Streams(Host(wire, node.frame), node.mailbox), args)
     assert node.accelerator and node.store
-    return _lists(Driver(node.accelerator, Host(wire, node.frame, node.store.bytes)), args)
+    patience = PATIENCE if isinstance(wire, Serial) else SIMULATED
+    return _lists(Driver(node.accelerator, Host(wire, node.frame, node.store.bytes), patience), args)
 
 
 def _cases(streams: Streams, args: argparse.Namespace) -> Iterator[Outcome]:
