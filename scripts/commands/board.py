@@ -29,7 +29,7 @@ from tb.units import BENCHES
 NAME = "board"
 HELP = "play a bench, or lists of jobs of the accelerator, on a board or a simulated one"
 
-SIMULATED = Line(divisor=4, silence=64)
+SHORT = Line(divisor=4, silence=64)
 """The line of a simulated board: as short as can be."""
 
 CASES = 3
@@ -117,6 +117,6 @@ def _lists(driver: Driver, args: argparse.Namespace) -> Iterator[Outcome]:
 def _wire(args: argparse.Namespace, node: NodeSpec, baud: int) -> tuple[Wire, NodeSpec]:
     if args.port not in ("sim", "netlist"):
         return Serial(args.port, baud, node.line.silence), node
-    node = replace(node, line=SIMULATED)
+    node = replace(node, line=SHORT)
     product = board.gates(node) if args.port == "netlist" else fpga.simulation(node)
     return board.Simulated(node, product), node
