@@ -338,14 +338,14 @@ UNITS = {
                 "small": {
                     "burst": 8,
                     "depth": 16,
-                    "gemm": "rows=2,cols=2",
+                    "gemm": "moe",
                     "topk": "n=8,lanes=4,key=int8",
                     "moe": "d=32,neurons=32,experts=3,tokens=5,rows=2,cols=4,group=16",
                 },
                 "medium": {
-                    "gemm": "rows=4,cols=16",
+                    "gemm": "moe",
                     "linear": "k_max=64,n_max=64,lines=4,codes=16,outliers=4",
-                    "topk": "n=64,lanes=8",
+                    "topk": "linear",
                     "moe": "d=64,neurons=64,experts=4,tokens=8,rows=4,cols=16,ring=128",
                 },
                 "smollm2": {"moe": "ring=2048"},

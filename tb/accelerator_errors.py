@@ -23,6 +23,9 @@ BAD = 1
 LIST = "list"
 """All records."""
 
+LAST = "last input"
+"""Its entry."""
+
 LATE = 400
 """Cycles of a memory that takes longer than the time-out."""
 
@@ -62,14 +65,14 @@ TROUBLES = (
     Trouble("unknown-input", D, "act", {"stream": 0x7F}),
     Trouble("unknown-output", D, "o", {"stream": 0xFF}),
     Trouble("stream-twice", D, "wgt", instead="act"),
-    Trouble("output-missing", D, "o", dropped=True, blamed="scl"),
+    Trouble("output-missing", D, "o", dropped=True, blamed=LAST),
     Trouble("address-not-a-multiple", D, "par", {"address": 0x1_0002}),
     Trouble("stride-not-a-multiple", D, "act", {"stride": 1}),
     Trouble("repeat-stride-not-a-multiple", D, "act", {"repeat_stride": 1}),
     Trouble("no-beats", D, "wgt", {"beats": 0}),
     Trouble("no-rows", D, "wgt", {"rows": 0}),
     Trouble("no-repeats", D, "wgt", {"repeats": 0}),
-    Trouble("bit-without-a-name-in-an-entry", D, "scl", {"zero_120": 0x80}),
+    Trouble("bit-without-a-name-in-an-entry", D, LAST, {"zero_120": 0x80}),
     Trouble("list-ends-in-a-job", D, less=2),
     Trouble("slverr-on-the-list", Error.READ_SLVERR, LIST, answer=SLVERR),
     Trouble("decerr-on-the-list", Error.READ_DECERR, LIST, answer=DECERR),
@@ -80,7 +83,7 @@ TROUBLES = (
     Trouble("decerr-on-a-write", Error.WRITE_DECERR, "o", answer=DECERR),
     Trouble("memory-too-slow", Error.TIMEOUT, LIST, timeout=LATE // 2, latency=LATE),
     Trouble("input-too-short", Error.TIMEOUT, "par", {"rows": 1, "repeats": 1}, timeout=200, blamed="header"),
-    Trouble("input-too-long", Error.TIMEOUT, "scl", {"repeats": 9, "repeat_stride": 0}, timeout=200, blamed="header"),
+    Trouble("input-too-long", Error.TIMEOUT, LAST, {"repeats": 9, "repeat_stride": 0}, timeout=200, blamed="header"),
     Trouble("output-too-long", Error.TIMEOUT, "o", {"repeats": 2}, timeout=200, blamed="header"),
     Trouble("output-too-short", Error.SURPLUS, "o", {"beats": 1}, blamed="header"),
     Trouble("status-bit", Error.UNIT, "act", {"beats": 10, "rows": 4, "stride": 0}, blamed="header"),
@@ -97,19 +100,21 @@ def cases(spec: AcceleratorSpec, seed: int) -> Iterator[Case]:
     yield _silent(spec, good, seed)
     yield _told(spec, good, seed)
     yield from _bad_lists(spec, good, seed)
+    yield from _left(spec, rng, seed)
 
 
 def _jobs(spec: AcceleratorSpec, rng: np.random.Generator) -> list[Job]:
-    """The GEMM: 3 x 3 tiles of 40 steps."""
+    """The GEMM: 3 x 3 tiles of 40 steps, or of as many as there can be."""
     gemm = spec.engine("gemm").spec
     words = [rng.integers(0, 256, (n, spec.bus_bytes), np.uint8) for n in (5, 9)]
-    job = mixpe.random_job(gemm, rng, 3 * gemm.tokens, 40, 3 * gemm.cols)
+    job = mixpe.random_job(gemm, rng, 3 * gemm.tokens, min(40, gemm.k_max), 3 * gemm.cols)
     return [Job("copy", words[0]), Job("gemm", job), Job("copy", words[1])]
 
 
 def _place(good: Image, record: str) -> int:
     """A record of the bad job, in the list."""
     names = ["header", *(p.lane.name for p in good.jobs[BAD])]
+    record = names[-2] if record == LAST else record  # before the output
     return 1 + len(good.jobs[0]) + names.index(record)
 
 
@@ -252,3 +257,25 @@ def _bad_lists(spec: AcceleratorSpec, good: Image, seed: int) -> Iterator[Case]:
             *_recovered(good),
         ]
         yield host.case(spec, name, host.world(spec, good, script), seed)
+
+
+def _left(spec: AcceleratorSpec, rng: np.random.Generator, seed: int) -> Iterator[Case]:
+    """A unit that another kind shares is given a beat too many, which stays in it; jobs of both kinds are right again
+    behind one of the other."""
+    for engine in spec.engines:
+        if engine.host:
+            kinds = (engine.name, engine.host, engine.name)
+            image = lay_out(spec, [_one_tile(spec, rng, kind) for kind in kinds], 0, rng)
+            (stream, *_) = (lane.name for lane in engine.inputs if not lane.port.last)
+            at = 1 + [p.lane.name for p in image.jobs[0]].index(stream)
+            records = _with(_records(image), at, beats=image.placed(0, stream).entry.beats + 1)
+            image = _beside(image, records)
+            yield host.case(spec, f"{engine.name}-left", host.world(spec, image, host.run(image)), seed)
+
+
+def _one_tile(spec: AcceleratorSpec, rng: np.random.Generator, kind: str) -> Job:
+    """Of a GEMM; of other kinds any job."""
+    if kind != "gemm":
+        return host.jobs_of(spec, rng, kind, 1)[0]
+    gemm = spec.engine(kind).spec
+    return Job(kind, mixpe.random_job(gemm, rng, gemm.tokens, gemm.k_max, gemm.cols))

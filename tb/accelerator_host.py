@@ -24,7 +24,9 @@ SMALL = {
 """Small units of all kinds."""
 
 TINY = AcceleratorSpec(bus=64, burst=4, depth=8, outstanding=4, gemm=SMALL["gemm"])
-WIDE = AcceleratorSpec(bus=256, burst=2, depth=4, outstanding=1, gemm=SMALL["gemm"], linear=SMALL["linear"])
+WIDE = AcceleratorSpec(
+    bus=256, burst=2, depth=4, outstanding=1, gemm=SMALL["gemm"], linear=SMALL["linear"], topk="linear"
+)
 ALL = AcceleratorSpec(burst=8, depth=16, **SMALL)
 
 
@@ -42,7 +44,7 @@ def _gemms(spec: AcceleratorSpec, rng: np.random.Generator) -> Iterator[Any]:
     gemm = spec.engine("gemm").spec
     while True:
         m, n = (int(rng.integers(1, 3 * size)) for size in (gemm.tokens, gemm.cols))
-        yield mixpe.random_job(gemm, rng, m, int(rng.integers(1, 50)), n)
+        yield mixpe.random_job(gemm, rng, m, int(rng.integers(1, min(50, gemm.k_max))), n)
 
 
 def _linears(spec: AcceleratorSpec, rng: np.random.Generator) -> Iterator[Any]:

@@ -14,6 +14,8 @@ from hdl.shared import Shared
 from hdl.soc.accelerator import Accelerator
 from hdl.soc.bursts import Allowance, Splitter
 from hdl.soc.channels import Output
+from hdl.soc.datapath import Datapath
+from hdl.soc.lent import Lent
 from hdl.soc.pack import Pack, Unpack
 from hdl.soc.ports import Reader, Writer
 from hdl.soc.registers import Registers
@@ -136,6 +138,20 @@ def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     turns_red(monkeypatch, TINY, *FAULTS[name])
 
 
-@pytest.mark.slow
-def test_rows_that_are_counted_from_an_entry_before_it_came_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns_red(monkeypatch, WIDE, Sequencer, "elaborate", "complete.eq(step == Step.RUN)", "complete.eq(1)")
+SHARED_FAULTS: dict[str, tuple[Any, str, str, str]] = {
+    "a unit that changes hands with what is left in it": (Lent, "elaborate", "reset=changes", "reset=changes & 0"),
+    "lent to the wrong unit": (Datapath, "_lend", "host.mine", "~host.mine"),
+    "results to both": (Lent, "elaborate", "valid.eq(inner.valid & self.lends)", "valid.eq(inner.valid)"),
+    "rows are counted from an entry before it came": (
+        Sequencer,
+        "elaborate",
+        "complete.eq(step == Step.RUN)",
+        "complete.eq(1)",
+    ),
+}
+"""Where a unit is shared, and asks for rows."""
+
+
+@pytest.mark.parametrize("name", one_in(6, SHARED_FAULTS))
+def test_fault_of_shared_units_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns_red(monkeypatch, WIDE, *SHARED_FAULTS[name])

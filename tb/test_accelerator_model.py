@@ -33,7 +33,11 @@ SPEC = AcceleratorSpec(**SMALL)
         ({"burst": 3}, "burst must be a power of two, not 3"),
         ({"bus": 256, "burst": 256}, "burst must be at most 128 words of 256 bits, not 256"),
         ({"depth": 8}, "depth must be at least burst = 16, not 8"),
-        ({"gemm": "rows"}, "gemm must be off, on, or name=value with commas between them, not 'rows'"),
+        ({"gemm": "rows"}, "gemm must be off, on, moe, or name=value with commas between them, not 'rows'"),
+        ({"moe": "rows"}, "moe must be off, on, or name=value with commas between them, not 'rows'"),
+        ({"gemm": "moe"}, "gemm must not be moe where moe is off"),
+        ({"topk": "linear"}, "topk must not be linear where linear is off"),
+        ({"topk": "linear", "linear": "lanes=0"}, "linear: lanes must be an integer between 1 and 64, not 0"),
         ({"gemm": "rows=0"}, "gemm: rows must be an integer between 1 and 64, not 0"),
         ({"moe": "d=600"}, "moe: d must be a multiple of 64, not 600"),
         (

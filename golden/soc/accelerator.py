@@ -20,8 +20,9 @@ PAGE = 4096
 """Bytes; no burst crosses a multiple of them."""
 
 
-def _unit(of: str) -> Any:
-    return param(OFF, f"{of}: off, on, or name=value of its parameters, comma between them")
+def _unit(of: str, host: str = "") -> Any:
+    shared = f"{host}: that of its unit, shared; " if host else ""
+    return param(OFF, f"{of}: off, on; {shared}or name=value of its parameters, comma between them")
 
 
 class AcceleratorSpec(UnitSpec):
@@ -35,9 +36,9 @@ class AcceleratorSpec(UnitSpec):
     )
     depth: int = param(64, "words of a channel's queue, a power of two", low=4, high=1024)
     outstanding: int = param(8, "bursts under way at most, each way", low=1, high=32)
-    gemm: str = _unit("mixpe")
+    gemm: str = _unit("mixpe", "moe")
     linear: str = _unit("kmeans_linear")
-    topk: str = _unit("orizuru")
+    topk: str = _unit("orizuru", "linear")
     moe: str = _unit("moe_ffn")
 
     def _check(self) -> None:
@@ -58,8 +59,18 @@ class AcceleratorSpec(UnitSpec):
     def engines(self) -> tuple[Engine, ...]:
         """Those that are there, in the order of their numbers."""
         copy = Engine(KINDS[0], CopySpec(width=self.bus))
-        given = ((kind, getattr(self, kind.name)) for kind in KINDS[1:])
-        return (copy, *(Engine(kind, _configured(kind, text)) for kind, text in given if text != OFF))
+        given = {kind.name: getattr(self, kind.name) for kind in KINDS[1:]}
+        return (copy, *(self._engine(kind, given[kind.name]) for kind in KINDS[1:] if given[kind.name] != OFF))
+
+    def _engine(self, kind: Kind, text: str) -> Engine:
+        host = kind.host
+        if host is None or text != host.kind:
+            return Engine(kind, _configured(kind, text))
+        (other,) = (k for k in KINDS if k.name == host.kind)
+        given = getattr(self, host.kind)
+        if given == OFF:
+            raise SpecError(f"{kind.name} must not be {text} where {text} is off")
+        return Engine(kind, host.inside(_configured(other, given)), host.kind)
 
     def engine(self, name: str) -> Engine:
         """The unit for that kind of jobs; :class:`~golden.spec.SpecError` where there is none."""
@@ -144,7 +155,8 @@ def _configured(kind: Kind, text: str) -> UnitSpec:
     for part in text.split(",") if text != ON else ():
         name, equals, value = part.partition("=")
         if not (name and equals):
-            raise SpecError(f"{kind.name} must be off, on, or name=value with commas between them, not {text!r}")
+            words = "off, on, or" if kind.host is None else f"off, on, {kind.host.kind}, or"
+            raise SpecError(f"{kind.name} must be {words} name=value with commas between them, not {text!r}")
         values[name.strip()] = value.strip()
     try:
         return kind.spec.from_values(values)

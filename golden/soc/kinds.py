@@ -1,6 +1,6 @@
 """Kinds of jobs, and which streams of their units are in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,20 +27,30 @@ class Index:
 
 
 @dataclass(frozen=True)
+class Host:
+    """A kind whose unit has the unit of another one inside, as ``inside`` of its specification says; the streams of
+    that are ``engine_...`` where it is placed outside."""
+
+    kind: str
+    inside: Callable[[Any], UnitSpec]
+
+
+@dataclass(frozen=True)
 class Kind:
-    """A kind of jobs: its number in a job's header, its unit."""
+    """A kind of jobs: its number in a job's header, its unit, whose unit it can share."""
 
     name: str
     number: int
     spec: type[UnitSpec]
     indexed: Mapping[str, Index] = field(default_factory=dict, hash=False)
+    host: Host | None = None
 
 
 KINDS = (
     Kind("copy", 0, CopySpec),
-    Kind("gemm", 1, MixPESpec),
+    Kind("gemm", 1, MixPESpec, host=Host("moe", lambda spec: spec.ffn.engine)),
     Kind("linear", 2, KMeansLinearSpec, {"col": Index("fetch", "channel")}),
-    Kind("topk", 3, OrizuruSpec),
+    Kind("topk", 3, OrizuruSpec, host=Host("linear", lambda spec: spec.engine)),
     Kind("moe", 4, MoEFFNSpec, {"wgt": Index("fetch", "address", "beats"), "par": Index("fetch", "par", "pars")}),
 )
 
@@ -68,10 +78,11 @@ class Lane:
 
 @dataclass(frozen=True)
 class Engine:
-    """A unit that is there."""
+    """A unit that is there; ``host``: the kind whose unit works with this one, too."""
 
     kind: Kind
     spec: Any
+    host: str = ""
 
     @property
     def name(self) -> str:

@@ -34,6 +34,7 @@ from hdl.moe.ring import Ring
 from hdl.moe.sequencer import Sequencer
 from hdl.moe.unpack import Spread, Unpack
 from hdl.shared import Shared
+from hdl.stream.away import Away, away
 from hdl.stream.fifo import StreamFIFO
 from hdl.stream.signature import lane_field, stream_members
 from hdl.stream.skid import skids
@@ -43,20 +44,28 @@ AHEAD = 4
 
 
 class ExpertFFN(wiring.Component):
-    """Memories and blocks between them; the datasheet is :class:`golden.moe.expert.ExpertFFNSpec`."""
+    """Memories and blocks between them; the datasheet is :class:`golden.moe.expert.ExpertFFNSpec`.
+
+    With ``outside`` the engine stands elsewhere, and its streams are members: ``engine_act``, ``engine_wgt``,
+    ``engine_par`` : Out, ``engine_o`` : In, which is always ready.
+    """
 
     kind = "expert_ffn"
 
-    def __init__(self, spec: ExpertFFNSpec):
+    def __init__(self, spec: ExpertFFNSpec, outside: bool = False):
         self.spec = spec
-        super().__init__(stream_members(spec.ports) | {f"sts_{s.name}": Out(s.width) for s in spec.status})
+        self.outside = outside
+        engine = stream_members(away(spec.engine.ports)) if outside else {}
+        super().__init__(stream_members(spec.ports) | {f"sts_{s.name}": Out(s.width) for s in spec.status} | engine)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
         m.submodules.sequencer = sequencer = Shared(Sequencer, spec)
         m.submodules.queues = queues = Shared(Queues, spec)
-        m.submodules.engine = engine = Shared(Engine, spec.engine)
+        engine: Any = Away(self)
+        if not self.outside:
+            m.submodules.engine = engine = Shared(Engine, spec.engine)
         inner = skids(m, self, spec.ports)
         for name in ("desc", "job", "entry"):
             wiring.connect(m, inner[name], getattr(queues, name))

@@ -15,7 +15,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Value
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from golden.kmeans import token
 from golden.kmeans.linear import KMeansLinearSpec
@@ -28,6 +28,7 @@ from hdl.kmeans.scaling import Scaling, sums_layout
 from hdl.kmeans.sequencer import clamped_n
 from hdl.orizuru import engine as orizuru
 from hdl.shared import Shared
+from hdl.stream.away import PREFIX, Away, away
 from hdl.stream.fifo import BlockFIFO, StreamFIFO
 from hdl.stream.fork import fork
 from hdl.stream.signature import lane_shape, payload_layout, stream_members, stream_signature
@@ -39,19 +40,30 @@ EXPONENTS = 4
 
 
 class KMeansLinear(wiring.Component):
-    """Units and queues between them; the datasheet is :class:`golden.kmeans.linear.KMeansLinearSpec`."""
+    """Units and queues between them; the datasheet is :class:`golden.kmeans.linear.KMeansLinearSpec`.
+
+    With ``outside`` ``orizuru`` stands elsewhere, and its streams and status are members: ``engine_i``, ``engine_cfg``
+    : Out, ``engine_o`` : In, ``engine_sts_error`` : In.
+    """
 
     kind = "kmeans_linear"
 
-    def __init__(self, spec: KMeansLinearSpec):
+    def __init__(self, spec: KMeansLinearSpec, outside: bool = False):
         self.spec = spec
-        super().__init__(stream_members(spec.ports) | {f"sts_{s.name}": Out(s.width) for s in spec.status})
+        self.outside = outside
+        engine: dict[str, Any] = {}
+        if outside:
+            engine = stream_members(away(spec.engine.ports))
+            engine |= {f"{PREFIX}{s.signal}": In(s.width) for s in spec.engine.status}
+        super().__init__(stream_members(spec.ports) | {f"sts_{s.name}": Out(s.width) for s in spec.status} | engine)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
         m.submodules.quantizer = quantizer = Shared(Quantizer, spec.quantizer)
-        m.submodules.orizuru = engine = Shared(orizuru.Engine, spec.engine)
+        engine: Any = Away(self)
+        if not self.outside:
+            m.submodules.orizuru = engine = Shared(orizuru.Engine, spec.engine)
         m.submodules.lutgemm = gemm = Shared(LutGemm, spec.gemm)
         cfg = self._configure(m, quantizer, engine, gemm)
         fork(m, self.i, (quantizer.i, engine.i))
@@ -114,7 +126,7 @@ class KMeansLinear(wiring.Component):
         m.submodules.compensation = compensation = Shared(Compensation, spec)
         shape = payload_layout(spec.engine.port("o"))
         m.submodules.outliers = outliers = Shared(StreamFIFO, shape, 2 * spec.outliers + 2)
-        wiring.connect(m, engine.o, outliers.i)
+        wiring.connect(m, wiring.flipped(engine.o) if self.outside else engine.o, outliers.i)
         found = outliers.o.payload
         m.d.comb += [
             *(compensation.i.payload[name].eq(found.data[0][name]) for name in ("value", "index", "valid")),

@@ -22,24 +22,31 @@ from hdl.layers.routing import ByRouter, ByTable
 from hdl.moe.dispatch import Dispatch
 from hdl.moe.prune import Prune
 from hdl.shared import Shared
+from hdl.stream.away import away
 from hdl.stream.signature import lane_field, stream_members, stream_signature
 
 ROUTING = {"router": ByRouter, "table": ByTable}
 
 
 class MoEFFN(wiring.Component):
-    """Units and what is between them; the datasheet is :class:`golden.moe.layer.MoEFFNSpec`."""
+    """Units and what is between them; the datasheet is :class:`golden.moe.layer.MoEFFNSpec`.
+
+    ``outside`` as of :class:`~hdl.layers.expert_ffn.ExpertFFN`.
+    """
 
     kind = "moe_ffn"
 
-    def __init__(self, spec: MoEFFNSpec):
+    def __init__(self, spec: MoEFFNSpec, outside: bool = False):
         self.spec = spec
-        super().__init__(stream_members(spec.ports) | {f"sts_{s.name}": Out(s.width) for s in spec.status})
+        self.outside = outside
+        self.engine = away(spec.ffn.engine.ports) if outside else []
+        members = stream_members([*spec.ports, *self.engine])
+        super().__init__(members | {f"sts_{s.name}": Out(s.width) for s in spec.status})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spec = self.spec
-        m.submodules.ffn = ffn = Shared(ExpertFFN, spec.ffn)
+        m.submodules.ffn = ffn = Shared(ExpertFFN, spec.ffn, self.outside)
         m.submodules.dispatch = dispatch = Shared(Dispatch, spec.dispatch)
         m.submodules.routing = routing = Shared(ROUTING[spec.routing], spec)
         for name in ("desc", "wgt", "par"):
@@ -49,6 +56,9 @@ class MoEFFN(wiring.Component):
                 wiring.connect(m, wiring.flipped(getattr(self, port.name)), getattr(routing, port.name))
         for source, sink in ((ffn.fetch, self.fetch), (ffn.stats, self.stats), (dispatch.stats, self.counts)):
             wiring.connect(m, source, wiring.flipped(sink))
+        for port in self.engine:
+            outer, inner = wiring.flipped(getattr(self, port.name)), getattr(ffn, port.name)
+            wiring.connect(m, *((outer, inner) if port.direction == "in" else (inner, outer)))
         seen, lost = self._seen(m)
         wiring.connect(m, ffn.o, seen["o"])
         if "entries" in seen:

@@ -27,7 +27,9 @@ from hdl.shared import Shared
 from hdl.soc.channels import ASKED, Input, Output
 from hdl.soc.copy import Copy
 from hdl.soc.layouts import ENTRY_LAYOUT, burst, stored
+from hdl.soc.lent import Lent
 from hdl.soc.pack import Pack, Unpack
+from hdl.stream.away import PREFIX
 from hdl.stream.fifo import StreamFIFO
 from hdl.stream.fork import fork
 
@@ -86,6 +88,7 @@ class Datapath(wiring.Component):
         m = Module()
         spec = self.spec
         users = [self._unit(m, n, engine) for n, engine in enumerate(spec.engines)]
+        self._lend(m, users)
         idle, moved, surplus = [], [], []
         for n in range(spec.channels_in):
             done, moves = self._input(m, n, [user for user in users if n < len(user.engine.inputs)])
@@ -105,12 +108,35 @@ class Datapath(wiring.Component):
         return m
 
     def _unit(self, m: Module, n: int, engine: Engine) -> "_User":
-        m.submodules[engine.name] = unit = Shared(COMPONENTS[type(engine.spec)], engine.spec)
+        component = COMPONENTS[type(engine.spec)]
+        if engine.host:
+            unit = Shared(Lent, component, engine.spec)
+        elif any(other.host == engine.name for other in self.spec.engines):
+            unit = Shared(component, engine.spec, True)
+        else:
+            unit = Shared(component, engine.spec)
+        m.submodules[engine.name] = unit
         mine = named(m, self.unit == n, f"is_{engine.name}")
         if any(port.name == "error" for port in engine.spec.status):
             with m.If(mine):
                 m.d.comb += self.error.eq(unit.sts_error)
         return _User(engine, unit, mine, self._asked(m, engine, unit))
+
+    def _lend(self, m: Module, users: list["_User"]) -> None:
+        """Units that work with that of another kind get it, while they have the channels."""
+        hosts = {user.engine.name: user for user in users}
+        for user in users:
+            if not user.engine.host:
+                continue
+            lent, host = user.unit, hosts[user.engine.host]
+            m.d.comb += lent.lends.eq(host.mine)
+            for port in user.engine.spec.ports:
+                ends = [getattr(one, f"{PREFIX}{port.name}") for one in (host.unit, lent)]
+                wiring.connect(m, *(ends if port.direction == "in" else reversed(ends)))
+            for status in user.engine.spec.status:
+                name = f"{PREFIX}{status.signal}"
+                if name in host.unit.signature.members:
+                    m.d.comb += getattr(host.unit, name).eq(getattr(lent, name))
 
     def _entry(self, m: Module, channel: Any, load: Value, lanes: list[tuple["_User", Lane]]) -> None:
         """A channel's entry, and the slot of the stream that it serves."""
