@@ -7,14 +7,14 @@ was counted is kept in ``docs/coverage.json``, from which, when no unit is named
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gen.registry import UNITS, unit
 from golden.spec import SpecError
 from tb import coverage, line_coverage
-from tb.points import UNTAKEN
+from tb.points import UNREACHED, UNTAKEN
 from tb.units import BENCHES
 
 FILE = Path("docs/coverage.json")
@@ -54,20 +54,24 @@ def count(name: str) -> Counted:
     rtl = line_coverage.counting(spec)
     points = coverage.measure(rtl, BENCHES[name](spec, 1))
     lines = line_coverage.read(rtl)
-    excused = coverage.reasons(lines.missed, UNTAKEN.get(name, {}))
+    unreached, untaken = UNREACHED.get(name, {}), UNTAKEN.get(name, {})
     return Counted(
         cases=points.cases,
         cycles=points.cycles,
         points=len(points.reached),
         points_reached=sum(map(bool, points.reached.values())),
-        points_excused=dict(Counter(points.excused.values())),
+        points_excused=_counted(points.missed, unreached),
         branches=len(lines.branches),
         branches_taken=len(lines.branches) - len(lines.missed),
-        branches_excused=dict(Counter(excused.values())),
+        branches_excused=_counted(lines.missed, untaken),
         toggles=lines.toggles,
         toggled=lines.toggled,
-        holes=[*points.holes, *(b for b in lines.missed if b not in excused)],
+        holes=coverage.holes(points.missed, unreached) + coverage.holes(lines.missed, untaken),
     )
+
+
+def _counted(missed: list[str], why: Mapping[str, str]) -> dict[str, int]:
+    return dict(Counter(coverage.reasons(missed, why).values()))
 
 
 def kept() -> dict[str, Counted]:

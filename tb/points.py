@@ -162,6 +162,12 @@ UNREACHED: Mapping[str, Mapping[str, str]] = {
         "dma stalls while desc moves": "the next table comes when nothing is loaded",
         "stats moves in two cycles running": "a list takes several cycles",
     },
+    "accelerator": {
+        "s_axil_*w is stalled": "ready follows valid",
+        "s_axil_ar is full: *": "a register is read at once",
+        "m_axi_? is full: *": "there is room for everything that was asked for",
+        "a word of which some bytes are written": "rows that this size writes are whole words; `Meter` is proved",
+    },
     "uart_bridge": {
         "? stalls while ? moves": "the line brings bytes, it does not wait for any; one side speaks at a time",
     },
@@ -184,13 +190,34 @@ UNREACHED: Mapping[str, Mapping[str, str]] = {
 
 UNTAKEN: Mapping[str, Mapping[str, str]] = {
     "expert_cache": {"expert_cache_steps: case of default:*": "a state that there is not"},
+    "kmeans_linear": {
+        "kmeans_linear_*: else of *if (go) *": "a step that waits, inside: its results have room kept for them",
+        "kmeans_linear_*: cond_else of *? *": "likewise, and rows of one beat",
+        "kmeans_linear_sequencer: else of *": "likewise",
+        "kmeans_linear_fmul: cond_then of *": "a sum that is not finite, which there is not",
+        "kmeans_linear_bin: else of *": "likewise",
+        "kmeans_linear_skid_*: *": "skid buffers of units inside, whose other side does not wait",
+        "kmeans_linear_round: *": "as large as there is room for: lengths and scales make none",
+        "kmeans_linear_token_memory_1: cond_then of * over *": "a token too long, which the first memory has cut",
+    },
     "router": {
-        "router_round_?: cond_then of * magnitude*": "numbers as large as there is room for: lengths and scales make none",
+        "router_round_?: cond_then of * magnitude*": "as large as there is room for: lengths and scales make none",
         "router_round_?: cond_then of * exponent*": "likewise: none is too large for FP32",
         "router_round_?: cond_then of *31'h7f800000*": "likewise",
         "router_round_4: cond_then of *": "likewise",
         "router_collect: cond_else of *": "a tile of several beats, which has one here",
         "router_engine: cond_else of *": "likewise",
+    },
+    "accelerator": {
+        **{
+            f"accelerator_{block}: *": "of the engine of `mixpe`, whose own bench takes them"
+            for block in ("collect", "dequant_exact", "engine", "feeder", "fmul", "round*")
+        },
+        "accelerator_*: case of default:*": "a state, or a kind of row, that there is not",
+        "accelerator_measure_[14]: *": "rows that this size has in one length, and nothing that waits behind them",
+        "accelerator_skid_4: *": "a skid buffer inside, whose other side does not wait",
+        "accelerator_writer: cond_else of *": "another channel of writes than the only one",
+        "accelerator_arbiter_1: cond_then of *": "likewise",
     },
     "uart_bridge": {"uart_bridge_*: case of default:*": "a state that there is not"},
     "mixpe": {
