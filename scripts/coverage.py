@@ -44,7 +44,7 @@ class Counted:
             f"{self.points_reached} of {self.points}",
             f"{self.branches_taken} of {self.branches}",
             f"{100 * self.branches_taken / self.branches:.1f}",
-            f"{100 * self.toggled / self.toggles:.1f}",
+            f"{100 * self.toggled / self.toggles:.1f}" if self.toggles else "",
             str(len(self.holes)),
         ]
 
@@ -99,7 +99,7 @@ their own: ties, extremes of k and of lengths.
 *Branches* are counted by Verilator in the unit's Verilog (`tb/line_coverage.py`): the ways through each `if`, `?:` and
 `case`, once per module. Each is named with the Python line that it comes from, where Amaranth keeps it. *Toggles* are
 bits that have risen, and bits that have fallen: no bound is asked for, since the high bits of addresses and counters
-never move in short runs.
+never move in short runs; whole layers have too many to count.
 
 | unit | cases, cycles | points reached | branches taken | % | toggles % | without reason |
 |---|---|---|---|---|---|---|

@@ -162,6 +162,16 @@ UNREACHED: Mapping[str, Mapping[str, str]] = {
         "dma stalls while desc moves": "the next table comes when nothing is loaded",
         "stats moves in two cycles running": "a list takes several cycles",
     },
+    "expert_ffn": {
+        "*: a batch of one beat": "a token is several beats",
+        "desc: a table of one beat": "four experts, the shared one included",
+        "stats moves in two cycles running": "a batch takes many cycles",
+        "* stalls while cfg moves": "the next batch begins when all of this one has been fetched and sent",
+        "fetch stalls while *": "the next batch begins, and results leave, when all weights have been asked for",
+        "desc.neurons is *": "sizes are multiples of the grain, from one of it to `neurons`",
+        "job.*": "three experts, five tokens: not all numbers of their bits",
+        "entry.token is 7": "likewise",
+    },
     "accelerator": {
         "s_axil_*w is stalled": "ready follows valid",
         "s_axil_ar is full: *": "a register is read at once",
@@ -207,6 +217,15 @@ UNTAKEN: Mapping[str, Mapping[str, str]] = {
         "router_round_4: cond_then of *": "likewise",
         "router_collect: cond_else of *": "a tile of several beats, which has one here",
         "router_engine: cond_else of *": "likewise",
+    },
+    "expert_ffn": {
+        "expert_ffn_collect: cond_else of *": "a tile of several beats, which has one here",
+        "expert_ffn_results: cond_else of *": "likewise",
+        "expert_ffn_engine: cond_else of *": "likewise",
+        "expert_ffn_expert_sequencer: case of default:*": "a state that there is not",
+        "expert_ffn_expert_sequencer: cond_else of *reported*": "counts that wait for room, which one batch has",
+        "expert_ffn_feeder: cond_else of *": "a tile longer than there may be, which its sequencer asks for never",
+        "expert_ffn_round*: cond_then of *": "as large as there is room for: lengths and scales make none",
     },
     "accelerator": {
         **{
