@@ -124,16 +124,19 @@ def main(names: list[str]) -> int:
     except SpecError as e:
         print(e, file=sys.stderr)
         return 2
-    found = kept()
+    holes = 0
     for name in chosen:
-        found[name] = counted = count(name)
+        counted = count(name)
+        found = kept() | {name: counted}  # others may have added to it
         print(f"{name:18} {'  '.join(counted.row())}", flush=True)
         for hole in counted.holes:
             print(f"    {hole}", flush=True)
-        FILE.write_text(json.dumps({n: asdict(c) for n, c in found.items()}, indent=1) + "\n", encoding="utf-8")
+        holes += len(counted.holes)
+        rows = {n: asdict(found[n]) for n in UNITS if n in found}
+        FILE.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if not names:
         PAGE.write_text(page(kept()), encoding="utf-8")
-    return 1 if any(found[name].holes for name in chosen) else 0
+    return 1 if holes else 0
 
 
 if __name__ == "__main__":

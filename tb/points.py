@@ -157,7 +157,30 @@ OWN: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
 }
 """Points of a unit, by name."""
 
+_LAYER_POINTS = {
+    "* stalls while *": "what follows one another in a batch does not move at once",
+    "*: a batch of one beat": "a token is several beats, and there are three experts",
+    "desc: a table of one beat": "four experts, the shared one included",
+    "cfg moves in two cycles running": "once a batch",
+    "stats moves in two cycles running": "once a batch",
+    "rnorm moves in two cycles running": "once a pass",
+    **{
+        f"{field} is *": "corners of numbers are in the benches of `router`, `gate` and `expert_ffn`"
+        for field in ("i.x", "cfg.tau", "rpar.*", "rnorm.norm", "par.*")
+    },
+    "desc.neurons is *": "sizes are multiples of the grain, from one of it to `neurons`",
+}
+_INSIDE = (
+    "align_row convert dequant_fp32 engine fadd feeder fmul queue reader results round row scores sequencer sigmoid "
+    "silu swiglu token_memory buckets collect dispatch expert_sequencer"
+)
+
 UNREACHED: Mapping[str, Mapping[str, str]] = {
+    "moe_ffn": {
+        **_LAYER_POINTS,
+        "sts_error: k_max was above experts": "three experts, and two bits hold no number above",
+        "sts_error: a token had more experts than slots": "as many slots as experts",
+    },
     "expert_cache": {
         "dma stalls while desc moves": "the next table comes when nothing is loaded",
         "stats moves in two cycles running": "a list takes several cycles",
@@ -170,7 +193,7 @@ UNREACHED: Mapping[str, Mapping[str, str]] = {
         "fetch stalls while *": "the next batch begins, and results leave, when all weights have been asked for",
         "desc.neurons is *": "sizes are multiples of the grain, from one of it to `neurons`",
         "job.*": "three experts, five tokens: not all numbers of their bits",
-        "entry.token is 7": "likewise",
+        "entry.token is 7": "three experts, five tokens: not all numbers of their bits",
     },
     "accelerator": {
         "s_axil_*w is stalled": "ready follows valid",
@@ -199,29 +222,37 @@ UNREACHED: Mapping[str, Mapping[str, str]] = {
 """Patterns of points that are not asked for, and why."""
 
 UNTAKEN: Mapping[str, Mapping[str, str]] = {
+    "moe_ffn": {
+        **{
+            f"moe_ffn_{block}*: *": "of `router`, `gate`, `dispatch` or `expert_ffn` inside, whose own benches count"
+            for block in _INSIDE.split()
+        },
+        "moe_ffn_skid_*: *": "skid buffers of units inside, whose other side does not wait",
+        "moe_ffn_replay_2: *": "a row of several words, of what has one here",
+    },
     "expert_cache": {"expert_cache_steps: case of default:*": "a state that there is not"},
     "kmeans_linear": {
         "kmeans_linear_*: else of *if (go) *": "a step that waits, inside: its results have room kept for them",
-        "kmeans_linear_*: cond_else of *? *": "likewise, and rows of one beat",
-        "kmeans_linear_sequencer: else of *": "likewise",
+        "kmeans_linear_*: cond_else of *? *": "a step that waits, inside: its results have room kept for them",
+        "kmeans_linear_sequencer: else of *": "a step that waits, inside: its results have room kept for them",
         "kmeans_linear_fmul: cond_then of *": "a sum that is not finite, which there is not",
-        "kmeans_linear_bin: else of *": "likewise",
+        "kmeans_linear_bin: else of *": "a sum that is not finite, which there is not",
         "kmeans_linear_skid_*: *": "skid buffers of units inside, whose other side does not wait",
         "kmeans_linear_round: *": "as large as there is room for: lengths and scales make none",
         "kmeans_linear_token_memory_1: cond_then of * over *": "a token too long, which the first memory has cut",
     },
     "router": {
         "router_round_?: cond_then of * magnitude*": "as large as there is room for: lengths and scales make none",
-        "router_round_?: cond_then of * exponent*": "likewise: none is too large for FP32",
-        "router_round_?: cond_then of *31'h7f800000*": "likewise",
-        "router_round_4: cond_then of *": "likewise",
+        "router_round_?: cond_then of * exponent*": "as large as there is room for: lengths and scales make none",
+        "router_round_?: cond_then of *31'h7f800000*": "as large as there is room for: lengths and scales make none",
+        "router_round_4: cond_then of *": "as large as there is room for: lengths and scales make none",
         "router_collect: cond_else of *": "a tile of several beats, which has one here",
-        "router_engine: cond_else of *": "likewise",
+        "router_engine: cond_else of *": "a tile of several beats, which has one here",
     },
     "expert_ffn": {
         "expert_ffn_collect: cond_else of *": "a tile of several beats, which has one here",
-        "expert_ffn_results: cond_else of *": "likewise",
-        "expert_ffn_engine: cond_else of *": "likewise",
+        "expert_ffn_results: cond_else of *": "a tile of several beats, which has one here",
+        "expert_ffn_engine: cond_else of *": "a tile of several beats, which has one here",
         "expert_ffn_expert_sequencer: case of default:*": "a state that there is not",
         "expert_ffn_expert_sequencer: cond_else of *reported*": "counts that wait for room, which one batch has",
         "expert_ffn_feeder: cond_else of *": "a tile longer than there may be, which its sequencer asks for never",
@@ -236,13 +267,13 @@ UNTAKEN: Mapping[str, Mapping[str, str]] = {
         "accelerator_measure_[14]: *": "rows that this size has in one length, and nothing that waits behind them",
         "accelerator_skid_4: *": "a skid buffer inside, whose other side does not wait",
         "accelerator_writer: cond_else of *": "another channel of writes than the only one",
-        "accelerator_arbiter_1: cond_then of *": "likewise",
+        "accelerator_arbiter_1: cond_then of *": "another channel of writes than the only one",
     },
     "uart_bridge": {"uart_bridge_*: case of default:*": "a state that there is not"},
     "mixpe": {
         "mixpe_round: cond_then of * exponent*": "sums under FP16 scales are far below FP32's largest number",
         "mixpe_collect: cond_else of *": "a tile of several beats, which has one here",
-        "mixpe_engine: cond_else of *": "likewise",
+        "mixpe_engine: cond_else of *": "a tile of several beats, which has one here",
         "mixpe_dequant_exact: cond_else of *": "sums that are not finite, of floating-point activations alone",
     },
     "kmeans_quantizer": {"kmeans_quantizer_mean_scale: cond_then of * = total*": "the sum's top bit: only pads it"},
