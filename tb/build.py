@@ -39,13 +39,13 @@ class BuildError(RuntimeError):
 
 @dataclass(frozen=True)
 class Flags:
-    """``waves`` compiles tracing in, ``coverage`` counters of lines and toggles. ``optimise`` is for the bulk player
-    alone: it leaves out what cocotb needs, and spends build time on speed.
+    """``waves`` compiles tracing in, ``coverage`` counters of what it names, ``line`` and ``toggle``. ``optimise`` is
+    for the bulk player alone: it leaves out what cocotb needs, and spends build time on speed.
     """
 
     waves: bool = False
     optimise: bool = False
-    coverage: bool = False
+    coverage: tuple[str, ...] = ()
 
     @property
     def verilate(self) -> list[str]:
@@ -55,7 +55,7 @@ class Flags:
         else:
             flags += ["--vpi", "-fno-merge-cond"]  # that pass can take minutes on a large module
         if self.coverage:
-            flags += ["--coverage-line", "--coverage-toggle", "--coverage-max-width", "4096"]
+            flags += [*(f"--coverage-{kind}" for kind in self.coverage), "--coverage-max-width", "4096"]
         if self.waves:
             flags += [f"--trace-{wave_format()}", "--trace-structs"]
         return flags

@@ -76,12 +76,14 @@ class _Run(ctypes.Structure):
     )
 
 
-def compile(spec: UnitSpec, optimise: bool = False, product: Product | None = None, coverage: bool = False) -> "Rtl":
+def compile(
+    spec: UnitSpec, optimise: bool = False, product: Product | None = None, coverage: tuple[str, ...] = ()
+) -> "Rtl":
     """Build the RTL of ``spec`` for bulk co-simulation, or find it in the cache.
 
     Without ``optimise`` the build is the one that the cocotb player uses. ``product`` replaces that of ``spec``, for
-    faulty or synthesised variants. ``coverage``: it counts, see :meth:`Rtl.coverage`. An ``Rtl`` may be used for any
-    number of jobs.
+    faulty or synthesised variants. With ``coverage`` it counts what that names, ``line`` and ``toggle``
+    (:meth:`Rtl.coverage`). An ``Rtl`` may be used for any number of jobs.
     """
     return Rtl(spec, Build(product or products.of(spec), Flags(optimise=optimise, coverage=coverage)))
 

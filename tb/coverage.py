@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from gen.registry import UNITS
 from golden.ports import AxiChannel, Beats, Field, StreamPort
 from golden.spec import UnitSpec
 from tb.cosim import Rtl
-from tb.points import CONFIGURED, OWN, UNREACHED
+from tb.points import CONFIGURED, OWN
 from tb.trace import Trace
 from tb.transactions import RESET_CYCLES, Case, check
 
@@ -82,33 +82,31 @@ Point = Callable[[Seen], Any]
 
 def points(spec: UnitSpec) -> dict[str, Point]:
     """Of a unit, by name."""
-    made = {name: point for port in spec.ports for name, point in _of_stream(port)}
+    made: dict[str, Point] = {name: point for port in spec.ports for name, point in _of_stream(port)}
     plain = [p for p in spec.ports if not isinstance(p, AxiChannel)]
     for a, b in itertools.permutations(plain, 2):
-        made[f"{a.name} stalls while {b.name} moves"] = lambda s, a=a, b=b: s.stalls(a) & s.moves(b)
+        made[f"{a.name} stalls while {b.name} moves"] = partial(_stalled_while, a, b)
     for port in plain:
         for f in port.fields if port.direction == "in" else ():
             made |= dict(_of_field(port, f))
     for status in spec.status:
         for bit, cause in enumerate(status.causes):
-            made[f"{status.signal}: {cause}"] = lambda s, name=status.signal, bit=bit: s.trace.flag(name, bit)
+            made[f"{status.signal}: {cause}"] = partial(_told, status.signal, bit)
     made["reset in mid-job"] = _reset
-    return made | OWN.get(spec.unit, {})
+    return {**made, **OWN.get(spec.unit, {})}
 
 
 @dataclass(frozen=True)
 class Covered:
-    """``reached``: of every point, in how many cases. ``excused``: of those in none the reason, where there is one."""
+    """``reached``: of every point, in how many cases."""
 
     cases: int
     cycles: int
     reached: Mapping[str, int]
-    excused: Mapping[str, str]
 
     @property
-    def holes(self) -> list[str]:
-        """Points that are asked for and not reached."""
-        return [name for name, cases in self.reached.items() if not cases and name not in self.excused]
+    def missed(self) -> list[str]:
+        return [name for name, cases in self.reached.items() if not cases]
 
 
 def measure(rtl: Rtl, cases: Sequence[Case]) -> Covered:
@@ -123,16 +121,19 @@ def measure(rtl: Rtl, cases: Sequence[Case]) -> Covered:
         for name, point in listed.items():
             reached[name] += bool(np.any(point(seen)))
     rtl.record(False)
-    missed = [name for name, cases in reached.items() if not cases]
-    return Covered(len(cases), cycles, reached, reasons(missed, UNREACHED.get(spec.unit, {})))
+    return Covered(len(cases), cycles, reached)
 
 
 def reasons(missed: Sequence[str], why: Mapping[str, str]) -> dict[str, str]:
-    """The reason of each that a pattern is for. ``ValueError`` for a pattern by which nothing is missed any more."""
-    for pattern in why:
-        if not any(fnmatchcase(name, pattern) for name in missed):
-            raise ValueError(f"nothing that is missed is {pattern!r}: it needs no reason")
+    """The reason of each that a pattern is for."""
     return {name: reason for name in missed for pattern, reason in why.items() if fnmatchcase(name, pattern)}
+
+
+def holes(missed: Sequence[str], why: Mapping[str, str]) -> list[str]:
+    """Those that no pattern is for, and patterns that are for none."""
+    needless = [pattern for pattern in why if not any(fnmatchcase(name, pattern) for name in missed)]
+    excused = reasons(missed, why)
+    return [name for name in missed if name not in excused] + [f"no reason needed: {p}" for p in needless]
 
 
 def _of_stream(port: StreamPort) -> Iterator[tuple[str, Point]]:
@@ -153,7 +154,7 @@ def _of_stream(port: StreamPort) -> Iterator[tuple[str, Point]]:
 
 def _of_field(port: StreamPort, field: Field) -> Iterator[tuple[str, Point]]:
     for what, is_it in _corners(field):
-        yield f"{port.name}.{field.name} is {what}", lambda s, is_it=is_it: is_it(s.values(port.name)[field.name])
+        yield f"{port.name}.{field.name} is {what}", partial(_has, port.name, field.name, is_it)
 
 
 def _corners(field: Field) -> Iterator[tuple[str, Callable[[NDArray[Any]], Any]]]:
@@ -177,7 +178,19 @@ def _corners(field: Field) -> Iterator[tuple[str, Callable[[NDArray[Any]], Any]]
     if field.width > 8:  # sums of several, addresses
         return
     for value in dict.fromkeys((low, -1, 0, high) if field.signed else (0, high)):
-        yield str(value), lambda v, value=value: v == value
+        yield str(value), partial(np.equal, value)
+
+
+def _stalled_while(a: StreamPort, b: StreamPort, seen: Seen) -> Any:
+    return seen.stalls(a) & seen.moves(b)
+
+
+def _told(status: str, bit: int, seen: Seen) -> Any:
+    return seen.trace.flag(status, bit)
+
+
+def _has(stream: str, field: str, is_it: Callable[[NDArray[Any]], Any], seen: Seen) -> Any:
+    return is_it(seen.values(stream)[field])
 
 
 def _reset(seen: Seen) -> Any:

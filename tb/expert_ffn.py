@@ -29,6 +29,7 @@ def bench(spec: ExpertFFNSpec, seed: int) -> list[Case]:
         case_of(spec, "all-to-one", [_all_to_one(spec, rng)], seed=seed),
         case_of(spec, "everyone", [_everyone(spec, rng)], seed=seed),
         case_of(spec, "extremes", [_extremes(spec, rng)], seed=seed),
+        case_of(spec, "specials", [_specials(spec, np.random.default_rng(seed))], seed=seed),
         *cases_of(spec, "mixed", mixed, seed=seed),
         *(case_of(spec, f"{p.name}-late", mixed[:2], seed=seed, stall={p.name: 240}) for p in spec.ports),
         *(case_of(spec, name, mixed[:3], seed=seed, stall=stall) for name, stall in PAUSES.items()),
@@ -151,6 +152,19 @@ def _extremes(spec: ExpertFFNSpec, rng: np.random.Generator) -> ExpertBatch:
     x = rng.integers(0, 1 << 16, job.x.shape)
     x[0] = 0
     x[-1, :] = 0x7BFF
+    return replace(job, x=x)
+
+
+def _specials(spec: ExpertFFNSpec, rng: np.random.Generator) -> ExpertBatch:
+    """Scales and minima that are zeros, infinite, NaN or the largest, a column each; activations likewise."""
+    job = _everyone(spec, rng)
+    ends = np.array([0, -0.0, np.finfo(np.float16).max, np.inf, np.nan], np.float16)
+    for matrix in (job.experts[0].up, job.experts[-1].down):
+        matrix.scale[0, : len(ends)] = ends
+        if matrix.extra is not None and matrix.extra.dtype == ends.dtype:
+            matrix.extra[0, len(ends) : 2 * len(ends)] = ends
+    x = job.x.copy()
+    x[-1, :3] = 0x8000, 0x7C00, 0x7BFF
     return replace(job, x=x)
 
 

@@ -34,6 +34,8 @@ def bench(spec: KMeansLinearSpec, seed: int) -> list[Case]:
         case_of(spec, "too-long", [_long(spec, rng), *mixed[:2]], seed=seed, status={"sts_error": 1}),
         case_of(spec, "extremes", list(_extremes(spec)), seed=seed, status={"sts_error": 2}),
         *_wrong_counts(spec, rng, seed),
+        case_of(spec, "o-stuck", [random_job(spec, rng, 1, spec.lines, 0) for _ in range(16)], stall={"o": 252}),
+        case_of(spec, "scales", list(_scales(spec, rng)), seed=seed),
     ]
     span = spec.cycles(mixed[0])
     for at in (0, 1, 2, span // 4, span // 2, 3 * span // 4, span - 3, span + 5):
@@ -114,6 +116,16 @@ def _extremes(spec: KMeansLinearSpec) -> Iterator[LinearToken]:
         acts, book = Codebook(np.full(1 << spec.act_bits, act)), Codebook(np.full(1 << spec.weight_bits, weight))
         weights = np.zeros((n, k), np.int64)
         yield LinearToken(np.full(k, x), acts, 0, weights, book, np.ones(n, np.float32), spec.engine.k_max)
+
+
+def _scales(spec: KMeansLinearSpec, rng: np.random.Generator) -> Iterator[LinearToken]:
+    """Scales that are no numbers, or the ends of theirs; centroids of 0 and -1."""
+    ends = np.array([-0.0, 1e-40, -3, np.finfo(np.float32).max, np.inf, -np.inf, np.nan], np.float32)
+    for first, book in enumerate(([0, 0], [-1, 0], [LOW, -1], [-1, -1], [0, HIGH], [0, 0], [LOW, HIGH])):
+        job = random_job(spec, rng, spec.k_max, min(spec.lines, spec.n_max), spec.engine.k_max)
+        job.x[0] = 0x8000
+        acts, weights = (Codebook(np.sort(np.resize(book, 1 << b))) for b in (spec.act_bits, spec.weight_bits))
+        yield replace(job, scale=np.resize(ends[first:], len(job.scale)), acts=acts, weight_book=weights, shift=31)
 
 
 def _wrong_counts(spec: KMeansLinearSpec, rng: np.random.Generator, seed: int) -> Iterator[Case]:

@@ -157,10 +157,69 @@ OWN: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
 }
 """Points of a unit, by name."""
 
+_LAYER_POINTS = {
+    "* stalls while *": "what follows one another in a batch does not move at once",
+    "*: a batch of one beat": "a token is several beats, and there are three experts",
+    "desc: a table of one beat": "four experts, the shared one included",
+    "cfg moves in two cycles running": "once a batch",
+    "stats moves in two cycles running": "once a batch",
+    "rnorm moves in two cycles running": "once a pass",
+    **{
+        f"{field} is *": "corners of numbers are in the benches of `router`, `gate` and `expert_ffn`"
+        for field in ("i.x", "cfg.tau", "rpar.*", "rnorm.norm", "par.*")
+    },
+    "desc.neurons is *": "sizes are multiples of the grain, from one of it to `neurons`",
+}
+_INSIDE = (
+    "align_row convert dequant_fp32 engine fadd feeder fmul queue reader results round row scores sequencer sigmoid "
+    "silu swiglu token_memory buckets collect dispatch expert_sequencer"
+)
+
+
+def _layer(unit: str, blocks: str) -> dict[str, str]:
+    inside = "of units inside, whose own benches count"
+    return {
+        **{f"{unit}_{block}*: *": inside for block in blocks.split()},
+        f"{unit}_skid_*: *": "skid buffers of units inside, whose other side does not wait",
+        f"{unit}_replay*: *": "a row of several words, of what has one here; one that is stalled",
+    }
+
+
 UNREACHED: Mapping[str, Mapping[str, str]] = {
+    "moe_resident": {
+        **_LAYER_POINTS,
+        "far: a table of one beat": "four experts, the shared one included",
+        "dma moves in two cycles running": "loads are far apart",
+        "cache moves in two cycles running": "once a batch",
+        "cfg.load is 0": "not tried: every batch of the bench brings its table",
+        "hint.*": "corners of lists and loads are in the bench of `expert_cache`",
+        "fill.*": "corners of lists and loads are in the bench of `expert_cache`",
+        "sts_*": "benches of `moe_ffn` and `expert_cache` have them, `tb/test_moe_resident.py` a load that fails",
+    },
+    "moe_ffn": {
+        **_LAYER_POINTS,
+        "sts_error: k_max was above experts": "three experts, and two bits hold no number above",
+        "sts_error: a token had more experts than slots": "as many slots as experts",
+    },
     "expert_cache": {
         "dma stalls while desc moves": "the next table comes when nothing is loaded",
         "stats moves in two cycles running": "a list takes several cycles",
+    },
+    "expert_ffn": {
+        "*: a batch of one beat": "a token is several beats",
+        "desc: a table of one beat": "four experts, the shared one included",
+        "stats moves in two cycles running": "a batch takes many cycles",
+        "* stalls while cfg moves": "the next batch begins when all of this one has been fetched and sent",
+        "fetch stalls while *": "the next batch begins, and results leave, when all weights have been asked for",
+        "desc.neurons is *": "sizes are multiples of the grain, from one of it to `neurons`",
+        "job.*": "three experts, five tokens: not all numbers of their bits",
+        "entry.token is 7": "three experts, five tokens: not all numbers of their bits",
+    },
+    "accelerator": {
+        "s_axil_*w is stalled": "ready follows valid",
+        "s_axil_ar is full: *": "a register is read at once",
+        "m_axi_? is full: *": "there is room for everything that was asked for",
+        "a word of which some bytes are written": "rows that this size writes are whole words; `Meter` is proved",
     },
     "uart_bridge": {
         "? stalls while ? moves": "the line brings bytes, it does not wait for any; one side speaks at a time",
@@ -183,20 +242,52 @@ UNREACHED: Mapping[str, Mapping[str, str]] = {
 """Patterns of points that are not asked for, and why."""
 
 UNTAKEN: Mapping[str, Mapping[str, str]] = {
+    "moe_ffn": _layer("moe_ffn", _INSIDE),
+    "moe_resident": _layer("moe_resident", f"{_INSIDE} expert_cache expert_ffn loads places steps"),
     "expert_cache": {"expert_cache_steps: case of default:*": "a state that there is not"},
+    "kmeans_linear": {
+        "kmeans_linear_*: else of *if (go) *": "a step that waits, inside: its results have room kept for them",
+        "kmeans_linear_*: cond_else of *? *": "a step that waits, inside: its results have room kept for them",
+        "kmeans_linear_sequencer: else of *": "a step that waits, inside: its results have room kept for them",
+        "kmeans_linear_fmul: cond_then of *": "a sum that is not finite, which there is not",
+        "kmeans_linear_bin: else of *": "a sum that is not finite, which there is not",
+        "kmeans_linear_skid_*: *": "skid buffers of units inside, whose other side does not wait",
+        "kmeans_linear_round: *": "as large as there is room for: lengths and scales make none",
+        "kmeans_linear_token_memory_1: cond_then of * over *": "a token too long, which the first memory has cut",
+    },
     "router": {
-        "router_round_?: cond_then of * magnitude*": "numbers as large as there is room for: lengths and scales make none",
-        "router_round_?: cond_then of * exponent*": "likewise: none is too large for FP32",
-        "router_round_?: cond_then of *31'h7f800000*": "likewise",
-        "router_round_4: cond_then of *": "likewise",
+        "router_round_?: cond_then of * magnitude*": "as large as there is room for: lengths and scales make none",
+        "router_round_?: cond_then of * exponent*": "as large as there is room for: lengths and scales make none",
+        "router_round_?: cond_then of *31'h7f800000*": "as large as there is room for: lengths and scales make none",
+        "router_round_4: cond_then of *": "as large as there is room for: lengths and scales make none",
         "router_collect: cond_else of *": "a tile of several beats, which has one here",
-        "router_engine: cond_else of *": "likewise",
+        "router_engine: cond_else of *": "a tile of several beats, which has one here",
+    },
+    "expert_ffn": {
+        "expert_ffn_collect: cond_else of *": "a tile of several beats, which has one here",
+        "expert_ffn_results: cond_else of *": "a tile of several beats, which has one here",
+        "expert_ffn_engine: cond_else of *": "a tile of several beats, which has one here",
+        "expert_ffn_expert_sequencer: case of default:*": "a state that there is not",
+        "expert_ffn_expert_sequencer: cond_else of *reported*": "counts that wait for room, which one batch has",
+        "expert_ffn_feeder: cond_else of *": "a tile longer than there may be, which its sequencer asks for never",
+        "expert_ffn_round*: cond_then of *": "as large as there is room for: lengths and scales make none",
+    },
+    "accelerator": {
+        **{
+            f"accelerator_{block}: *": "of the engine of `mixpe`, whose own bench takes them"
+            for block in ("collect", "dequant_exact", "engine", "feeder", "fmul", "round*")
+        },
+        "accelerator_*: case of default:*": "a state, or a kind of row, that there is not",
+        "accelerator_measure_[14]: *": "rows that this size has in one length, and nothing that waits behind them",
+        "accelerator_skid_4: *": "a skid buffer inside, whose other side does not wait",
+        "accelerator_writer: cond_else of *": "another channel of writes than the only one",
+        "accelerator_arbiter_1: cond_then of *": "another channel of writes than the only one",
     },
     "uart_bridge": {"uart_bridge_*: case of default:*": "a state that there is not"},
     "mixpe": {
         "mixpe_round: cond_then of * exponent*": "sums under FP16 scales are far below FP32's largest number",
         "mixpe_collect: cond_else of *": "a tile of several beats, which has one here",
-        "mixpe_engine: cond_else of *": "likewise",
+        "mixpe_engine: cond_else of *": "a tile of several beats, which has one here",
         "mixpe_dequant_exact: cond_else of *": "sums that are not finite, of floating-point activations alone",
     },
     "kmeans_quantizer": {"kmeans_quantizer_mean_scale: cond_then of * = total*": "the sum's top bit: only pads it"},

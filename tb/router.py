@@ -79,11 +79,11 @@ def _specials(spec: RouterSpec, rng: np.random.Generator) -> Iterator[Tokens]:
         job.gemm.x[:, 1] = code
         yield job
     job = random_job(spec, rng, spec.rows, 3)
-    for largest in (np.array([v, 1], engine.scale_format.dtype) for v in (engine.scale_format.largest, np.inf, np.nan)):
-        if np.isfinite(largest[0]) or engine.scale_format.infinities:
-            yield replace(job, gemm=replace(job.gemm, scale=np.resize(largest, job.gemm.scale.shape)))
-            if job.gemm.extra is not None and engine.weight_format.correction == "min":
-                yield replace(job, gemm=replace(job.gemm, extra=np.resize(largest, job.gemm.extra.shape)))
+    for end in (engine.scale_format.largest, *((np.inf, np.nan) if engine.scale_format.infinities else ())):
+        pair = np.array([end, 1]).astype(engine.scale_format.dtype)
+        yield replace(job, gemm=replace(job.gemm, scale=np.resize(pair, job.gemm.scale.shape)))
+        if job.gemm.extra is not None and engine.weight_format.correction == "min":
+            yield replace(job, gemm=replace(job.gemm, extra=np.resize(pair, job.gemm.extra.shape)))
     if job.norm is not None:
         yield replace(job, norm=np.full_like(job.norm, np.finfo(np.float32).max))
 

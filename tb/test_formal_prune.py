@@ -1,5 +1,8 @@
 """Proofs of what keeps finished tokens out of ``moe_ffn``, and that the same proofs refute broken ones."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 
 from hdl.moe.prune import Prune
@@ -36,11 +39,13 @@ def test_proved(claim: Claim) -> None:
 def test_refuted(method: str, old: str, new: str) -> None:
     faulty = rewritten(Prune, old, new, method)
     for known in (True, False):  # or seen from outside alone
-        claim = Claim(
-            "moe_ffn", "as before", "small", lambda known=known: Pruned(faulty(spec(2, 16, "table")), known), 10
-        )
+        claim = Claim("moe_ffn", "as before", "small", partial(_faulty, faulty, known), 10)
         with pytest.raises(Refuted, match="Signal Name"):
             prove(claim)
+
+
+def _faulty(unit: Any, known: bool) -> Pruned:
+    return Pruned(unit(spec(2, 16, "table")), known)
 
 
 def test_seen_from_outside() -> None:

@@ -93,6 +93,8 @@ def test_every_output_is_compared_in_the_last_cycle_too(port: str, icarus: None)
     rows = trace.rows.copy()
     rows[-1, next(p.first for p in trace.ports if p.name == port)] ^= 1
     wrong = replace(trace, rows=rows)
-    for replay in (lambda: second.icarus(products.of(SPEC), wrong), lambda: second.amaranth(SPEC, wrong)):
-        with pytest.raises(CheckFailed, match=rf"^mixpe_pe: cycle {len(trace) - 1}: {port}: Verilator"):
-            replay()
+    said = rf"^mixpe_pe: cycle {len(trace) - 1}: {port}: Verilator"
+    with pytest.raises(CheckFailed, match=said):
+        second.icarus(products.of(SPEC), wrong)
+    with pytest.raises(CheckFailed, match=said):
+        second.amaranth(SPEC, wrong)
