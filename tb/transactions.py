@@ -33,6 +33,9 @@ TAIL = 64
 SURPLUS = 16
 PATIENCE = 4096
 
+PAUSE = 100
+"""Cycles that a stream of a bench hardly ever pauses for."""
+
 VIOLATIONS = (
     "valid was withdrawn before ready",
     "data changed before ready",
@@ -247,6 +250,13 @@ def cases_of(spec: UnitSpec, name: str, jobs: Sequence[Any], seed: int = 0, leve
             }[idle, back]
             cases.append(case_of(spec, f"{name}-{suffix}", jobs, seed=seed, stall=stall))
     return cases
+
+
+def in_time(cases: Iterable[Case], patience: int, *streams: str) -> list[Case]:
+    """The cases that a unit with so many cycles of patience (0: any number) bears: with less than ``PAUSE``, those in
+    which none of the streams pauses that it waits for."""
+    patient = not 0 < patience < PAUSE
+    return [case for case in cases if patient or not any(case.stall.get(name) for name in streams)]
 
 
 def altered(case: Case, stream: str, **fields: int) -> Case:
