@@ -11,7 +11,7 @@ import numpy as np
 from golden.moe.cache import LENGTH_BITS, ExpertCacheSpec, Run
 from golden.moe.expert import ADDRESS_BITS
 from golden.moe.residency import KeyList
-from tb.transactions import Case, case_of, cases_of
+from tb.transactions import Case, case_of, cases_of, in_time
 
 
 def bench(spec: ExpertCacheSpec, seed: int) -> list[Case]:
@@ -37,7 +37,7 @@ def bench(spec: ExpertCacheSpec, seed: int) -> list[Case]:
     for at in sorted({0, 1, spec.keys, spec.keys + spec.latency, span // 3, span // 2, spec.cycles(mixed[0]) - 2}):
         cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"grant": 96}, reset_at=at)
         cases += [cut, _case(spec, f"after-{cut.name}", mixed[:1], seed)]
-    return cases
+    return in_time(cases, spec.timeout, "fetch", "fill")
 
 
 def _case(spec: ExpertCacheSpec, name: str, jobs: Sequence[Run], seed: int, **values: Any) -> Case:

@@ -7,7 +7,7 @@ import numpy as np
 
 from golden.moe.resident import MoEResidentSpec, ResidentRun, Step
 from tb import moe_ffn
-from tb.transactions import Case, case_of
+from tb.transactions import Case, case_of, in_time
 
 MEMORY = {
     "memory-far": {"fill": 254},
@@ -39,7 +39,7 @@ def bench(spec: MoEResidentSpec, seed: int) -> list[Case]:
     for at in (0, 2, span // 4, span // 2, 3 * span // 4, span - 2):
         cut = case_of(spec, f"reset-in-cycle-{at}", runs[:1], seed=seed, reset_at=at)
         cases += [cut, _case(spec, f"after-{cut.name}", runs[1:], seed)]
-    return cases
+    return in_time(cases, spec.timeout, "dma", "fill")
 
 
 def _case(spec: MoEResidentSpec, name: str, jobs: list[ResidentRun], seed: int, **values: Any) -> Case:

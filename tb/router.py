@@ -39,7 +39,7 @@ def bench(spec: RouterSpec, seed: int) -> list[Case]:
 
 def random_job(spec: RouterSpec, rng: np.random.Generator, m: int, k: int) -> Tokens:
     """Operands as of ``mixpe``; with norms that bring sums to where silu bends, most of the time."""
-    gemm = mixpe.random_job(spec.engine, rng, m, k, 2 * spec.experts)
+    gemm = mixpe.random_job(spec.engine, rng, m, min(k, spec.k_max), 2 * spec.experts)
     if not spec.norms:
         return Tokens(gemm, None)
     most = np.abs(spec.engine.compute(gemm).astype(np.float64)).max(axis=0)

@@ -120,7 +120,7 @@ def test_a_cache_folder_that_cannot_be_is_one_sentence(
     monkeypatch.setenv("SENBAZURU_CACHE", str(file))
     assert call("sim", "mixpe_pe", "--preset", "tiny", "--player", "bulk") == 2
     error = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(rf"{file}/\S+ must be usable: Not a directory", error[-1])
+    assert re.fullmatch(rf"output {file}/\S+ cannot be written: Not a directory", error[-1])
     assert not any("Traceback" in line for line in error)
 
 

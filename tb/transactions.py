@@ -37,6 +37,8 @@ PATIENCE = 4096
 SHY = 256
 """In place of an output's level: ready only after a cycle in which a beat was shown. A unit whose valid waits for
 ready, which AXI forbids, hangs."""
+PAUSE = 100
+"""Cycles that a stream of a bench hardly ever pauses for."""
 
 VIOLATIONS = (
     "valid was withdrawn before ready",
@@ -254,6 +256,13 @@ def cases_of(spec: UnitSpec, name: str, jobs: Sequence[Any], seed: int = 0, leve
             cases.append(case_of(spec, f"{name}-{suffix}", jobs, seed=seed, stall=stall))
     shy = {p.name: SHY for p in spec.ports if p.direction == "out"}
     return [*cases, case_of(spec, f"{name}-shy", jobs, seed=seed, stall=shy)]
+
+
+def in_time(cases: Iterable[Case], patience: int, *streams: str) -> list[Case]:
+    """The cases that a unit with so many cycles of patience (0: any number) bears: with less than ``PAUSE``, those in
+    which none of the streams pauses that it waits for."""
+    patient = not 0 < patience < PAUSE
+    return [case for case in cases if patient or not any(case.stall.get(name) for name in streams)]
 
 
 def altered(case: Case, stream: str, **fields: int) -> Case:

@@ -18,13 +18,9 @@ from golden.soc.bridge import (
     request,
 )
 from golden.soc.descriptor import ADDRESS_BITS
-from tb.transactions import Case, case_of, cases_of
+from tb.transactions import Case, case_of, cases_of, in_time
 
 BITS = {False: registers.ADDRESS_BITS, True: ADDRESS_BITS}
-
-
-PATIENT = 100
-"""Cycles that no pause of a bench is as long as."""
 
 
 def bench(spec: BridgeSpec, seed: int) -> list[Case]:
@@ -32,16 +28,14 @@ def bench(spec: BridgeSpec, seed: int) -> list[Case]:
     place, all stalls, resets, a bus that does not answer."""
     rng = np.random.default_rng(seed)
     some = [random_talk(spec, rng) for _ in range(4)]
-    patient = spec.patience >= PATIENT  # else a bus that pauses counts as stuck
-    slow = [p.name for p in spec.ports if patient or p.name in "io"]
     cases = [
         case_of(spec, "requests", [_talk(spec, rng, *_every(spec, rng))], seed=seed),
         case_of(spec, "alone", [_talk(spec, rng, request(Command(0), 8, 1))], seed=seed),
         case_of(spec, "errors-of-the-bus", [_talk(spec, rng, *_every(spec, rng), failing=3)], seed=seed),
         case_of(spec, "no-requests", [_talk(spec, rng, *_wrong(spec, rng))], seed=seed),
         case_of(spec, "cuts", [_talk(spec, rng, *_cuts(spec, rng))], seed=seed),
-        *(cases_of(spec, "mixed", some, seed=seed) if patient else [case_of(spec, "mixed", some, seed=seed)]),
-        *(case_of(spec, f"{name}-nearly-stuck", some[:1], seed=seed, stall={name: 200}) for name in slow),
+        *cases_of(spec, "mixed", some, seed=seed),
+        *(case_of(spec, f"{p.name}-nearly-stuck", some[:1], seed=seed, stall={p.name: 200}) for p in spec.ports),
     ]
     for command in (c for c in _commands(spec) if not c & Command.FIXED):
         stuck = _unanswered(spec, rng, command)
@@ -50,7 +44,7 @@ def bench(spec: BridgeSpec, seed: int) -> list[Case]:
     for at in (0, 5, 11, 14, 17, 25, 40):
         cut = case_of(spec, f"reset-in-cycle-{at}", some, seed=seed, stall={"o": 96}, reset_at=at)
         cases += [cut, case_of(spec, f"after-{cut.name}", some[1:3], seed=seed)]
-    return cases
+    return in_time(cases, spec.patience, *(p.name for p in spec.ports[2:]))
 
 
 def random_talk(spec: BridgeSpec, rng: np.random.Generator) -> Talk:
