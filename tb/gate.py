@@ -29,6 +29,7 @@ def bench(spec: GateSpec, seed: int) -> list[Case]:
         _case(spec, "numbers", [_group(spec, rng, list(_numbers(spec, rng)))], seed),
         _case(spec, "thresholds", [_group(spec, rng, list(_thresholds(spec, rng)))], seed),
         _case(spec, "ties", [_group(spec, rng, list(_ties(spec, rng)))], seed),
+        _case(spec, "near", [_group(spec, rng, list(_near(spec, rng))) for _ in range(many // 4)], seed),
         _case(spec, "corners", [_corners(spec, rng) for _ in range(many)], seed),
         *(
             _case(spec, f"alone-{k}", [_group(spec, rng, [_token(spec, rng, k, k)])], seed)
@@ -40,7 +41,7 @@ def bench(spec: GateSpec, seed: int) -> list[Case]:
         *_wrong(spec, rng, mixed[:2], seed),
     ]
     span = spec.cycles(*mixed)
-    for at in sorted({0, 1, spec.experts, span // 8, span // 3, spec.cycles(mixed[0]) - 2}):
+    for at in sorted({0, 1, *range(2, 40, 12 if spec.softmax else 3), span // 8, span // 3, spec.cycles(mixed[0]) - 2}):
         cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"o": 96}, reset_at=at)
         cases += [cut, _case(spec, f"after-{cut.name}", mixed[:2], seed)]
     return cases
@@ -124,6 +125,14 @@ def _ties(spec: GateSpec, rng: np.random.Generator) -> Iterator[Token]:
     for row in (np.full(n, rising[-1]), np.where(np.arange(n) % 2, 0x3F800000, 0), rising, rising[::-1]):
         yield Token(row, half, n, int(row[0]))
     yield Token(np.where(np.arange(n) == n - 1, 0x42F00000, 0x3F800000), 1, n, 0x3F000000)
+
+
+def _near(spec: GateSpec, rng: np.random.Generator) -> Iterator[Token]:
+    """Scores of which each differs from a common one in one bit, or not: every bit of a key counts."""
+    for first in range(0, 32, max(1, spec.experts - 1)):
+        one = int(random_scores(rng, 1)[0]) & 0x7FFFFFFF
+        scores = rng.permutation([one, *(one ^ 1 << (first + n) % 32 for n in range(spec.experts - 1))])
+        yield Token(scores, int(rng.integers(1, spec.experts, endpoint=True)), spec.experts, one)
 
 
 def _corners(spec: GateSpec, rng: np.random.Generator) -> Group:

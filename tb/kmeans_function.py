@@ -36,6 +36,9 @@ def bench(spec: KMeansFunctionSpec, seed: int) -> list[Case]:
         altered(case_of(spec, "first-cfg-0", mixed[:2], seed=seed), "cfg", next=0),
     ]
     if spec.moments:
+        for level, most in ((128, 1), (240, 8)):
+            behind = [random_group(spec, rng, 4, most) for _ in range(16)]
+            cases.append(case_of(spec, f"stats-behind-{level}", behind, seed=seed, stall={"stats": level}))
         long = [_one(spec, rng, spec.n + extra) for extra in (1, spec.lanes, 3 * spec.n)]
         cases += [
             case_of(spec, f"too-long-{i}", [job], seed=seed, status={"sts_error": 1}) for i, job in enumerate(long)

@@ -1,6 +1,7 @@
 """The bench of unit ``kmeans_quantizer``: transactions made from the specification and a seed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ def bench(spec: QuantizerSpec, seed: int) -> list[Case]:
     """Lengths, boundaries hit exactly, scales from the smallest to the largest, all stalls, resets, status."""
     rng = np.random.default_rng(seed)
     mixed = [random_token(spec, rng) for _ in range(8)]
+    wrong = [_long(spec, rng, 2), _strange(spec, rng)]
     many = range(max(6, min(64, 1024 // spec.k_max)))  # a short token shows little
     cases = [
         case_of(spec, "lengths", [job for n in _lengths(spec) for job in [some_token(spec, rng, n)] * 2], seed=seed),
@@ -31,7 +33,10 @@ def bench(spec: QuantizerSpec, seed: int) -> list[Case]:
         case_of(spec, "holes", [_holes(spec, rng) for _ in many], seed=seed),
         case_of(spec, "long-then-short", [some_token(spec, rng, n) for n in (spec.k_max, 1, 1, 1, 1, spec.k_max)]),
         *(case_of(spec, f"alone-{n}", [some_token(spec, rng, n)], seed=seed) for n in (0, 1, spec.k_max)),
-        case_of(spec, "many", [random_token(spec, rng) for _ in many], seed=seed),
+        *(
+            case_of(spec, f"many-{level}", [random_token(spec, rng) for _ in many], seed=seed, stall=level)
+            for level in (0, 96)
+        ),
         *cases_of(spec, "mixed", mixed, seed=seed),
         *cases_of(spec, "short", [some_token(spec, rng, 1) for _ in range(12)], seed=seed, level=160),
         case_of(spec, "cfg-late", mixed, seed=seed, stall={"cfg": 250}),
@@ -44,7 +49,20 @@ def bench(spec: QuantizerSpec, seed: int) -> list[Case]:
             case_of(spec, f"too-long-{n}", [_long(spec, rng, n), *mixed[:2]], seed=seed, status={"sts_error": 1})
             for n in (1, 2, 3)
         ),
-        case_of(spec, "both-wrong", [_long(spec, rng, 2), _strange(spec, rng)], seed=seed, status={"sts_error": 3}),
+        *(
+            case_of(
+                spec, f"too-long-by-{lane}", [_beyond(spec, rng, lane), mixed[0]], seed=seed, status={"sts_error": 1}
+            )
+            for lane in sorted({0, 1, spec.lanes - 1} & set(range(spec.lanes)))
+        ),
+        *(
+            case_of(spec, f"empty-end-{level}", [_beyond(spec, rng), *mixed[:2]] * 2, seed=seed, stall=level)
+            for level in (0, 96)
+        ),
+        *(
+            case_of(spec, f"both-wrong-{n}", [*wrong[::way], *mixed[:n]], seed=seed, status={"sts_error": 3})
+            for n, way in ((0, 1), (1, -1), (2, 1))
+        ),
     ]
     for at in (0, 1, 2, spec.rows, spec.rows + 3, spec.rows + spec.latency, 2 * spec.rows + spec.latency):
         cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"o": 96}, reset_at=at)
@@ -134,7 +152,7 @@ def _any_shift(spec: QuantizerSpec, rng: np.random.Generator) -> Token:
 def _brinks(spec: QuantizerSpec, rng: np.random.Generator) -> Iterator[Token]:
     """Sums of two that are a power of two, or one step less: no bit of the sum may be wrong."""
     n = min(spec.k_max, 2 * spec.lanes)
-    for exponent in [*range(1, 31)] * 2:
+    for exponent in [*range(1, 31)] * 5:
         large = int(rng.integers(1024, 2047))
         for small in (2048 - large, 2047 - large):
             x = np.zeros(max(n, 2))
@@ -161,7 +179,18 @@ def _strange(spec: QuantizerSpec, rng: np.random.Generator, code: int = 0x7C01) 
 
 
 def _long(spec: QuantizerSpec, rng: np.random.Generator, rows: int) -> Token:
-    return some_token(spec, rng, (spec.rows + rows) * spec.lanes)
+    """What is beyond the last row is so large that it would show in the scale."""
+    job = some_token(spec, rng, (spec.rows + rows) * spec.lanes)
+    job.x[spec.rows * spec.lanes :] = 0x7BFF
+    return job
+
+
+def _beyond(spec: QuantizerSpec, rng: np.random.Generator, lane: int | None = None) -> Token:
+    """A beat behind the last row: empty, or with one activation."""
+    places = np.arange((spec.rows + 1) * spec.lanes)
+    job = some_token(spec, rng, len(places))
+    some = np.zeros(len(places), bool) if lane is None else places == spec.rows * spec.lanes + lane
+    return replace(job, present=(places < spec.k_max) | some)
 
 
 def real(spec: QuantizerSpec) -> tuple[Token, int]:

@@ -79,7 +79,7 @@ class Mutated:
 class Score:
     """Of a bench: ``killers`` counts mutants by the case that kills them, ``survivors`` has the verdicts on the
     others; ``played`` of all ``cases``, with ``cycles`` of the unmutated unit, are what mutants were played against.
-    ``seconds`` are of CPU, without Verilator's build."""
+    ``seconds`` are of CPU, up to the comparison."""
 
     unit: str
     netlist: str
@@ -147,13 +147,12 @@ def measure(
     say(f"making {count} mutants of {spec.unit}")
     start = _cpu()
     made = mutated(spec, count, seed)
-    before = _cpu()
     rtl = compile(spec, product=made.product)
-    start += _cpu() - before
     cases = BENCHES[spec.unit](spec, 1)
     played, cycles = affordable(rtl, cases)
     say(f"playing {len(played)} of {len(cases)} cases")
     found = list(killers(rtl, played, made.mutants))
+    seconds = _cpu() - start
     alive = [m for m, killer in zip(made.mutants, found, strict=True) if killer is None]
     verdicts = _known(made, known or {})
     left = [m for m in alive if m.name not in verdicts]
@@ -171,7 +170,7 @@ def measure(
         cycles=cycles,
         killers=Counter(filter(None, found)),
         survivors=tuple((m, verdicts[m.name]) for m in alive),
-        seconds=_cpu() - start,
+        seconds=seconds,
     )
 
 

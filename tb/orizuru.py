@@ -21,7 +21,7 @@ def bench(spec: OrizuruSpec, seed: int) -> list[Case]:
     rng = np.random.default_rng(seed)
     mixed = [random_vector(spec, rng) for _ in range(8)]
     tied = [with_thresholds(spec, rng, job) for job in _patterns(spec, rng)]
-    long, wide = _long(spec, rng), _wide(spec, rng)
+    long = _long(spec, rng)
     cases = [
         case_of(spec, "lengths", list(_lengths(spec, rng)), seed=seed),
         case_of(spec, "patterns", tied, seed=seed),
@@ -36,8 +36,16 @@ def bench(spec: OrizuruSpec, seed: int) -> list[Case]:
         _untimed(case_of(spec, "too-long", [long, mixed[0], mixed[1]], seed=seed, status={"sts_error": 1})),
         _untimed(case_of(spec, "empty-end", [_empty_end(spec, rng), mixed[2], _empty_end(spec, rng)], seed=seed)),
     ]
-    if spec.k_max < (1 << spec.k_width) - 1:
-        cases.append(case_of(spec, "k-too-large", [wide, mixed[0]], seed=seed, status={"sts_error": 2}))
+    for lane in sorted({0, 1, spec.lanes - 1} & set(range(spec.lanes))):
+        one = [_one_beyond(spec, rng, lane), mixed[0]]
+        cases.append(_untimed(case_of(spec, f"too-long-by-{lane}", one, seed=seed, status={"sts_error": 1})))
+    most = (1 << spec.k_width) - 1
+    for k in sorted({*range(spec.k_max + 1, min(spec.k_max + 4, most) + 1), most} - {spec.k_max}):
+        wide = _some(spec, rng, spec.n, k)
+        cases.append(case_of(spec, f"k-too-large-{k}", [wide, mixed[0]], seed=seed, status={"sts_error": 2}))
+    if most > spec.k_max:
+        both = [long, _some(spec, rng, spec.n, most)]
+        cases.append(_untimed(case_of(spec, "both-wrong", both, seed=seed, status={"sts_error": 3})))
     first = spec.rows + spec.latency
     for at in (0, 1, 2, spec.rows // 2, spec.rows + 1, first, first + 3, first + spec.rows):
         cut = case_of(spec, f"reset-in-cycle-{at}", mixed, seed=seed, stall={"o": 96}, reset_at=at)
@@ -166,6 +174,8 @@ def _empty_end(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:
     return with_thresholds(spec, rng, job)
 
 
-def _wide(spec: OrizuruSpec, rng: np.random.Generator) -> Vector:
-    """More is wanted than ``k_max``."""
-    return _some(spec, rng, spec.n, (1 << spec.k_width) - 1)
+def _one_beyond(spec: OrizuruSpec, rng: np.random.Generator, lane: int) -> Vector:
+    """One key in the beat behind the last row, in that lane."""
+    places = np.arange((spec.rows + 1) * spec.lanes)
+    present = (places < spec.n) | (places == spec.rows * spec.lanes + lane)
+    return with_thresholds(spec, rng, Vector(random_keys(spec, rng, len(places)), spec.k_max, present))
