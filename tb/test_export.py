@@ -8,7 +8,6 @@ import hashlib
 import json
 import random
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any

@@ -14,8 +14,8 @@ from golden.ports import Beats
 from golden.soc.accelerator import AcceleratorSpec
 from golden.soc.descriptor import ADDRESS_BITS, ENTRY, HEADER, RECORD
 from golden.soc.image import Image, lay_out
-from golden.soc.registers import ADDRESS, Error
-from tb.accelerator_host import BUSY, CLEAR, DONE, ERROR, QUIET, START, random_jobs
+from golden.soc.registers import ADDRESS, Control, Error, State
+from tb.accelerator_host import random_jobs
 from tb.axi import Memory
 from tb.cosim import Session
 
@@ -79,13 +79,13 @@ def test_the_accelerator_bears_lists_of_anything() -> None:
         at = size // 2
         session.memory[at : at + made.size] = made.ravel()
         status = run(session, at, len(made))
-        assert status & (DONE | ERROR) in (DONE, ERROR)
+        assert status & (State.DONE | State.ERROR) in (State.DONE, State.ERROR)
         code = Error(session.read(ADDRESS["ERROR"]))
-        assert bool(status & ERROR) == (code != Error.NONE)
+        assert bool(status & State.ERROR) == (code != Error.NONE)
         seen.add(code)
-        session.write(ADDRESS["CONTROL"], CLEAR)
+        session.write(ADDRESS["CONTROL"], Control.CLEAR)
         session.memory[: len(good.before)] = good.before
-        assert run(session, good.list, good.records) == DONE | QUIET
+        assert run(session, good.list, good.records) == State.DONE | State.QUIET
         assert (session.memory[: len(good.after)] == good.after)[good.known].all()
 
     judge()
@@ -104,11 +104,11 @@ def listed(good: Image) -> NDArray[np.uint8]:
 
 def run(session: Session, at: int, count: int) -> int:
     """The status at the end of a list."""
-    values = {"LIST": at, "LIST_HIGH": 0, "LIST_RECORDS": count, "TIMEOUT": TIMEOUT, "CONTROL": START}
+    values = {"LIST": at, "LIST_HIGH": 0, "LIST_RECORDS": count, "TIMEOUT": TIMEOUT, "CONTROL": Control.START}
     for name, value in values.items():
         session.write(ADDRESS[name], value)
     begun = session.cycle
-    while (status := session.read(ADDRESS["STATUS"])) & BUSY:
+    while (status := session.read(ADDRESS["STATUS"])) & State.BUSY:
         assert session.cycle < begun + SOON, "it hangs"
         session.step(100)
     return status & 0xF
