@@ -11,13 +11,14 @@ from golden.soc.cycles.parts import Clock
 from golden.soc.cycles.run import cycles as counted
 from golden.soc.cycles.units import model
 from golden.soc.image import Image, Job, lay_out
+from golden.soc.registers import ADDRESS
 from golden.spec import SpecError
 from scripts import moe_layer
-from scripts.driver import SIMULATED, Driver
-from tb.accelerator_host import ALL, WIDE, jobs_of, random_jobs
-from tb.axi import Memory
-from tb.cosim import Session
+from tb.accelerator_host import ALL, WIDE, case, jobs_of, random_jobs, run, world
+from tb.axi import Read
+from tb.cosim import Rtl, compile
 from tb.faults import later
+from tb.transactions import check
 
 IDEAL, FAR = 1, 20
 """Latencies of memories that give and take a word in every cycle."""
@@ -29,28 +30,29 @@ def preset(name: str) -> AcceleratorSpec:
     return spec
 
 
-def cycles(spec: AcceleratorSpec, image: Image, latency: int) -> int:
+def cycles(rtl: Rtl, image: Image, latency: int) -> int:
     """What the register CYCLES says behind a list that is right."""
-    room = np.zeros(len(image.before), np.uint8)
-    memory = Memory(
-        spec.ports, room, base=image.base, latency=latency, longest=spec.burst, outstanding=spec.outstanding
-    )
-    driver = Driver(spec, Session(spec, memory), SIMULATED)
-    assert image.findings(driver.execute(image)) == []
-    return driver.counters()["CYCLES"]
+    spec = rtl.spec
+    assert isinstance(spec, AcceleratorSpec)
+    script = [*run(image), Read(address=ADDRESS["CYCLES"])]
+    one = case(spec, "timed", world(spec, image, script, latency=latency))
+    played = rtl.play(one)
+    check(one, played)
+    value: int = played.world.host.seen[-1][0]  # type: ignore[attr-defined]
+    return value
 
 
 @pytest.mark.parametrize(("bus", "burst"), [(64, 8), (128, 16), (256, 4)])
 def test_formula_of_a_copy_is_exact(bus: int, burst: int) -> None:
     """From any address to any other; and every cycle is counted right."""
     spec = AcceleratorSpec(bus=bus, burst=burst, depth=64, outstanding=16)
-    rng = np.random.default_rng(bus)
+    rtl, rng = compile(spec), np.random.default_rng(bus)
     for _ in range(40):
         words = rng.integers(0, 256, (int(rng.integers(1, 90)), spec.bus_bytes), np.uint8)
         jobs = [Job("copy", words)]
         image = lay_out(spec, jobs, 32 * int(rng.integers(0, 40)), rng)
         latency = int(rng.integers(1, 21))
-        assert cycles(spec, image, latency) == timing.copy_cycles(spec, image, latency)
+        assert cycles(rtl, image, latency) == timing.copy_cycles(spec, image, latency)
         assert counted(spec, image, jobs, latency) == timing.copy_cycles(spec, image, latency)
 
 
@@ -93,12 +95,12 @@ OTHERS = (
 @pytest.mark.parametrize("spec", [WIDE, preset("small"), *later(ALL, *OTHERS)], ids=lambda s: str(s.bus))
 def test_every_cycle_of_a_job_is_counted(spec: AcceleratorSpec) -> None:
     """Jobs of all kinds alone, then lists of them, at both latencies."""
-    rng = np.random.default_rng(1)
+    rtl, rng = compile(spec), np.random.default_rng(1)
     alone = [[job] for e in spec.engines for job in jobs_of(spec, rng, e.name, 6)]
     for n, jobs in enumerate([*alone, random_jobs(spec, rng, 8), random_jobs(spec, rng, 7)]):
         image = lay_out(spec, jobs, 32 * int(rng.integers(0, 40)), rng)
         latency = (IDEAL, FAR)[n % 2]
-        assert counted(spec, image, jobs, latency) == cycles(spec, image, latency), (n, jobs[0].kind)
+        assert counted(spec, image, jobs, latency) == cycles(rtl, image, latency), (n, jobs[0].kind)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_the_real_layer_through_the_rtl() -> None:
     """Every bit, every cycle; at least 85 % of the bound."""
     spec, job = the_real_layer()
     image = lay_out(spec, [job])
-    taken = cycles(spec, image, FAR)
+    taken = cycles(compile(spec), image, FAR)
     bound = max(spec.engine("moe").spec.cycles(job.job), timing.read_words(spec, image, job))
     print(f"{taken} cycles, {bound / taken:.1%} of the bound")
     assert bound / taken > 0.85
