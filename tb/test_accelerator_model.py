@@ -53,6 +53,12 @@ def test_bad_values_are_refused(values: dict[str, Any], sentence: str) -> None:
     assert str(e.value) == sentence
 
 
+def test_kinds_that_share_a_unit_have_one_specification() -> None:
+    spec = AcceleratorSpec(**SMALL | {"gemm": "moe", "topk": "linear"})
+    assert spec.engine("gemm").spec == spec.engine("moe").spec.ffn.engine
+    assert spec.engine("topk").spec == spec.engine("linear").spec.engine
+
+
 def test_a_kind_without_a_unit_is_refused() -> None:
     with pytest.raises(SpecError) as e:
         lay_out(AcceleratorSpec(), [Job("moe", None)])
