@@ -3,11 +3,14 @@
 The bulk player records every port in every cycle (:mod:`tb.trace`); a second simulator is given the inputs and must
 give the outputs, bit for bit, from power-up on: the same beats in the same cycles. What stands beside a low ``valid``
 is not compared: it may be what a memory's read port holds before it has read, or an address that a memory has not.
-Icarus reads the same Verilog, and takes no ``x`` for a value. Amaranth's simulator runs the design before any Verilog
-was written, so it checks the exporter and Yosys too.
+Icarus reads the same Verilog, and takes no ``x`` for a value. What a read port holds at first is unknown in hardware;
+in Verilog it would make all that it is added to unknown, times zero or not, so Icarus plays twice: with zeros and with
+ones in there. Amaranth's simulator runs the design before any Verilog was written, so it checks the exporter and Yosys
+too.
 """
 
 import random
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -58,6 +61,10 @@ _COMPARISON = """\
       end"""
 
 
+_READ = re.compile(r"^(  reg (?:\[(\d+):0\] )?_\d+_);$", re.MULTILINE)
+"""The register of a memory's read port."""
+
+
 def recording(rtl: Rtl, cases: Sequence[Case], cycles: int, seed: int = 1) -> Trace:
     """A player that has not played yet plays cases in random order, judged, until there are so many cycles."""
     rtl.record()
@@ -72,17 +79,18 @@ def recording(rtl: Rtl, cases: Sequence[Case], cycles: int, seed: int = 1) -> Tr
 def icarus(product: Product, trace: Trace) -> None:
     """Replay in Icarus Verilog. :class:`~tb.transactions.CheckFailed` names the first port that differs."""
     compiler, simulator = toolchain.icarus()
-    with tempfile.TemporaryDirectory(prefix="senbazuru-icarus-") as folder:
-        for name, text in {
-            f"{product.top}.v": product.verilog,
-            "replay.v": _bench(product, trace),
-            "rows": "".join(f"{row[::-1].tobytes().hex()}\n" for row in trace.rows),
-        }.items():
-            (Path(folder) / name).write_text(text)
-        _said([compiler, "-g2005", "-s", "replay", "-o", "replay.vvp", "replay.v", f"{product.top}.v"], folder)
-        said = _said([simulator, "-n", "replay.vvp"], folder)
-    if said != f"{len(trace)} cycles\n":
-        raise CheckFailed(f"{product.top}: {said.strip()}")
+    for first in "01":
+        with tempfile.TemporaryDirectory(prefix="senbazuru-icarus-") as folder:
+            for name, text in {
+                f"{product.top}.v": _filled(product.verilog, first),
+                "replay.v": _bench(product, trace),
+                "rows": "".join(f"{row[::-1].tobytes().hex()}\n" for row in trace.rows),
+            }.items():
+                (Path(folder) / name).write_text(text)
+            _said([compiler, "-g2005", "-s", "replay", "-o", "replay.vvp", "replay.v", f"{product.top}.v"], folder)
+            said = _said([simulator, "-n", "replay.vvp"], folder)
+        if said != f"{len(trace)} cycles\n":
+            raise CheckFailed(f"{product.top}: {said.strip()}")
 
 
 def amaranth(spec: UnitSpec, trace: Trace) -> None:
@@ -110,6 +118,11 @@ def amaranth(spec: UnitSpec, trace: Trace) -> None:
     simulator = Simulator(m)
     simulator.add_testbench(replay)
     simulator.run()
+
+
+def _filled(verilog: str, bit: str) -> str:
+    """With that bit in all read ports of memories at first."""
+    return _READ.sub(lambda m: f"{m[1]} = {{{int(m[2] or 0) + 1}{{1'b{bit}}}}};", verilog)
 
 
 def _bench(product: Product, trace: Trace) -> str:

@@ -80,6 +80,14 @@ def test_icarus_notices_what_has_no_value() -> None:
         second.icarus(unknown, recorded("mixpe_pe", SHORT))
 
 
+@pytest.mark.usefixtures("icarus")
+def test_icarus_notices_what_was_read_before_there_was_anything() -> None:
+    """A result that shows what the queue's read port held at first."""
+    early = broken(products.of(SPEC), "assign r_port__en = inner_r_rdy & _2;", "assign r_port__en = 1'h0;")
+    with pytest.raises(CheckFailed, match=r"^mixpe_pe: cycle \d+: m_axis_t(data|valid): Verilator \w+, Icarus \w+$"):
+        second.icarus(early, recorded("mixpe_pe", SHORT))
+
+
 def test_amaranth_notices_another_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PE, "elaborate", rewritten(PE, "total.eq(Cat(added", "total.eq(~Cat(added").elaborate)
     with pytest.raises(CheckFailed, match=r"^mixpe_pe: cycle \d+: m_axis_tdata: Verilator \w+, Amaranth \w+$"):

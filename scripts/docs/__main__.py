@@ -95,7 +95,8 @@ def _verification() -> str:
 with random stalls on every stream, resets in mid-job and corner values, and every cycle count equal to the formula.
 *Tests of its own* are test functions, most of them over several configurations; the unit's page lists them by names
 that say what holds. Deliberate faults in the RTL must turn a bench red. *Proved* claims hold for all inputs, or for all
-time by induction; *bounded* ones for a stated number of cycles from reset; `senbazuru formal` prints at which sizes.
+time by induction; *bounded* ones for a stated number of cycles from reset; [one table](formal.md) says at which sizes.
+What the benches reach is [counted](coverage.md).
 
 Proved of what all units are built of:
 
