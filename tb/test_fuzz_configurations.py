@@ -80,6 +80,20 @@ def test_small_configurations_are_clean_and_equal_the_golden_model(part: int) ->
     drawn(given(some(part))(lambda spec: passes(spec, keep=True)))()
 
 
+FOUND: dict[str, fuzz.Values] = {
+    "lutgemm": {"act_bits": 1, "weight_bits": 2, "lines": 1, "codes": 1, "width": 4, "k_max": 1, "n_max": 1},
+    "router": {"experts": 3, "cols": 4, "k_max": 1, "act": "int4", "group": 0, "norms": False},
+    "expert_cache": {"slots": 2, "keys": 5, "most": 3, "timeout": 4},
+    "uart_bridge": {"bus": 32, "words": 4, "patience": 1},
+}
+"""What was wrong once: a comparison that lint complains of; jobs and pauses of a bench that were too long."""
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_is_clean_and_equals_the_golden_model(name: str) -> None:
+    passes(UNITS[name].configure(layers=[FOUND[name]]), keep=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_five_hundred_small_configurations_are_clean_and_equal_the_golden_model(part: int) -> None:
