@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from gen.registry import UNITS, Unit
 from golden.spec import LONGEST, SpecError, UnitSpec
-from tb import fuzz
+from tb import fuzz, products
+from tb.transactions import CheckFailed
 
 PARTS = 4
 """Of the units, so that two workers share the work."""
@@ -92,6 +93,17 @@ FOUND: dict[str, fuzz.Values] = {
 @pytest.mark.parametrize("name", FOUND)
 def test_what_was_found_is_clean_and_equals_the_golden_model(name: str) -> None:
     passes(UNITS[name].configure(layers=[FOUND[name]]), keep=True)
+
+
+def test_a_complaint_of_lint_and_a_wrong_bit_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = UNITS["load_balance"].configure("tiny")
+    with monkeypatch.context() as patched, pytest.raises(CheckFailed, match="lint says\nWIDTH"):
+        patched.setattr(products, "lint", lambda *_: "WIDTH")
+        fuzz.judge(spec, 1, keep=True)
+    compute = type(spec).compute
+    monkeypatch.setattr(type(spec), "compute", lambda self, job: -compute(self, job))
+    with pytest.raises(CheckFailed, match="expected"):
+        fuzz.judge(spec, 4711, keep=True)
 
 
 @pytest.mark.slow
