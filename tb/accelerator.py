@@ -89,7 +89,8 @@ def _registers(spec: AcceleratorSpec, seed: int) -> Case:
 def _cut(spec: AcceleratorSpec, rng: np.random.Generator, seed: int) -> Iterator[Case]:
     """A list is stopped in mid-job and begun again, by RESET and by a reset of all."""
     jobs = [job for e in spec.engines for job in jobs_of(spec, rng, e.name, 1)]
-    image = lay_out(spec, jobs, 64, rng)
+    long = Job("copy", rng.integers(0, 256, (400, spec.bus_bytes), np.uint8))  # not over before the last cut
+    image = lay_out(spec, [*jobs, long], 64, rng)
     for n, at in enumerate((1, 9, 40, 90, 140, 200, 333)):
         script = [
             *starts(image),

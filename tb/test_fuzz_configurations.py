@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from gen.registry import UNITS, Unit
 from golden.spec import LONGEST, SpecError, UnitSpec
-from tb import fuzz
+from tb import fuzz, products
+from tb.transactions import CheckFailed
 
 PARTS = 4
 """Of the units, so that two workers share the work."""
@@ -78,6 +79,31 @@ def passes(spec: UnitSpec, keep: bool) -> None:
 def test_small_configurations_are_clean_and_equal_the_golden_model(part: int) -> None:
     drawn = hypothesis.settings(fuzz.bounded(3 + 1), derandomize=True)  # the first is a preset
     drawn(given(some(part))(lambda spec: passes(spec, keep=True)))()
+
+
+FOUND: dict[str, fuzz.Values] = {
+    "lutgemm": {"act_bits": 1, "weight_bits": 2, "lines": 1, "codes": 1, "width": 4, "k_max": 1, "n_max": 1},
+    "router": {"experts": 3, "cols": 4, "k_max": 1, "act": "int4", "group": 0, "norms": False},
+    "expert_cache": {"slots": 2, "keys": 5, "most": 3, "timeout": 4},
+    "uart_bridge": {"bus": 32, "words": 4, "patience": 1},
+}
+"""What was wrong once: a comparison that lint complains of; jobs and pauses of a bench that were too long."""
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_is_clean_and_equals_the_golden_model(name: str) -> None:
+    passes(UNITS[name].configure(layers=[FOUND[name]]), keep=True)
+
+
+def test_a_complaint_of_lint_and_a_wrong_bit_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = UNITS["load_balance"].configure("tiny")
+    with monkeypatch.context() as patched, pytest.raises(CheckFailed, match="lint says\nWIDTH"):
+        patched.setattr(products, "lint", lambda *_: "WIDTH")
+        fuzz.judge(spec, 1, keep=True)
+    compute = type(spec).compute
+    monkeypatch.setattr(type(spec), "compute", lambda self, job: -compute(self, job))
+    with pytest.raises(CheckFailed, match="expected"):
+        fuzz.judge(spec, 4711, keep=True)
 
 
 @pytest.mark.slow
