@@ -19,7 +19,7 @@ from gen.registry import UNITS, unit
 from golden.ports import Beats
 from golden.soc.registers import CAUSES, REGISTERS
 from scripts.cli import parser
-from scripts.docs import proofs
+from scripts.docs import mutation, proofs
 from scripts.docs.__main__ import TIMED, build
 from scripts.docs.drawing import svg
 from scripts.docs.graph import Graph, Node, graph
@@ -213,3 +213,7 @@ def test_a_case_that_fails_is_not_drawn() -> None:
         play(spec, replace(case, outputs={"o": wrong}))
     with pytest.raises(CheckFailed, match="cycles: expected 1, got"):
         play(spec, replace(case, cycles=1))
+
+
+def test_the_page_of_mutation_scores_shows_what_is_kept() -> None:
+    assert f"\n{mutation.table(mutation.kept())}\n" in (ROOT / "docs" / "mutation.md").read_text()
