@@ -341,7 +341,7 @@ class KMeansLinearSpec(UnitSpec):
         first = last + timing.latency
         exponent = begin + latency.SKID + latency.QUEUE
         if not results:
-            return max(first + latency.QUEUE, exponent) + STAGES + 1
+            return max(first - timing.fill + latency.QUEUE, exponent) + STAGES + 1
         rows = -(-groups // self.macs)
         period = max(rows, ACCUMULATE)
         column = 0
