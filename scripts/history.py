@@ -1,10 +1,11 @@
 """Figures of every unit that no machine changes, kept in ``docs/history.json``: ``python -m scripts.history``.
 
-Of each unit's smallest preset: cells on ECP5, not placed; cycles of the first case of its bench that has a formula; and,
-where valgrind is installed, the instructions that Verilator's model takes for the first cycles of that bench. A run measures them, prints
-what differs from the last record, and adds a record if anything does. It adds none, and exits 1, when a figure is more
-than 2 % larger than the last one, unless that is accepted. Instructions depend on the compiler: they are compared only
-with a record of the same tools. Whole layers take too long to map; of them there are no cells.
+Of each unit's smallest preset: cells on ECP5, not placed; cycles of the first case of its bench that has a formula;
+and, where valgrind is installed, the instructions that Verilator's model takes for the first cycles of that bench. A
+run measures them, prints what differs from the last record, and adds a record if anything does. It adds none, and
+exits 1, when a figure is more than 2 % larger than the last one, unless that is accepted. Instructions depend on the
+compiler: they are compared only with a record of the same tools. Whole layers take too long to map; of them there are
+no cells.
 
 The pages of the documentation show the last record. Half an hour on a busy machine; what is measured is kept in
 ``build/history.json`` until it is through.

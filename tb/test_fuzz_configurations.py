@@ -97,8 +97,8 @@ FOUND: dict[str, fuzz.Values] = {
         "linear": ",".join(f"{name}={value}" for name, value in SMALL_LINEAR.items()),
     },
 }
-"""What was wrong once: a comparison that lint complains of; jobs and pauses of a bench that were too long; the formula of
-a token without outliers; rows that a unit asked for before the accelerator knew where they are."""
+"""What was wrong once: a comparison that lint complains of; jobs and pauses of a bench that were too long; the formula
+of a token without outliers; rows that a unit asked for before the accelerator knew where they are."""
 
 
 @pytest.mark.parametrize("name", FOUND)
