@@ -82,6 +82,7 @@ def test_lint_is_clean_with_the_waivers(name: str, preset: str, tmp_path: Path) 
     assert lint(tmp_path, f"{made.top}.vlt", f"{made.top}.v") == ""
 
 
+@pytest.mark.slow
 def test_the_largest_array_is_small_and_clean(tmp_path: Path) -> None:
     """64 x 64: too large for the bench's time, so it is generated and linted; 4,096 placed elements would be 65,000
     lines in one flat module."""

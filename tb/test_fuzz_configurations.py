@@ -91,7 +91,7 @@ FOUND: dict[str, fuzz.Values] = {
     "router": {"experts": 3, "cols": 4, "k_max": 1, "act": "int4", "group": 0, "norms": False},
     "expert_cache": {"slots": 2, "keys": 5, "most": 3, "timeout": 4},
     "uart_bridge": {"bus": 32, "words": 4, "patience": 1},
-    "kmeans_linear": SMALL_LINEAR | {"selector": "radix", "out": "fp16"},
+    "kmeans_linear": {**SMALL_LINEAR, "selector": "radix", "out": "fp16"},
     "accelerator": {
         **{"bus": 64, "burst": 4, "depth": 8, "outstanding": 4},
         "linear": ",".join(f"{name}={value}" for name, value in SMALL_LINEAR.items()),
